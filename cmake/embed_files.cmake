@@ -1,0 +1,15 @@
+# Run by embed.cmake at build time: FILES (a list) -> OUT, a C file with NAME[] and NAME_count.
+set(arrays "")
+set(table "")
+set(count 0)
+foreach(file ${FILES})
+  get_filename_component(stem ${file} NAME_WE)
+  file(READ ${file} hex HEX)
+  string(REGEX REPLACE "([0-9a-f][0-9a-f])" "0x\\1," bytes "${hex}")
+  # Lines of bounded length: some tools choke on one of 100 kB.
+  string(REGEX REPLACE "(................................................................................)" "\\1\n    " bytes "${bytes}")
+  string(APPEND arrays "static const unsigned char file_${count}[] = {\n    ${bytes}0x00};\n")
+  string(APPEND table "    {\"${stem}\", (const char *)file_${count}, sizeof file_${count} - 1},\n")
+  math(EXPR count "${count} + 1")
+endforeach()
+file(WRITE ${OUT} "#include \"${NAME}.h\"\n\n${arrays}\nconst struct embedded_file ${NAME}[] = {\n${table}};\nconst size_t ${NAME}_count = ${count};\n")
