@@ -23,13 +23,17 @@ struct accept_request {
 
 struct accept {
     struct redis *redis; /* borrowed; opened with scripts_all() */
-    const char *prefix;
-    int64_t ttl_s;
+    const char *prefix;  /* STREAM_PREFIX; borrowed */
+    int64_t ttl_s;       /* how long the event's id is remembered */
+    struct buf packed;   /* ours; zero at first */
+    struct buf key;
 };
 
 /* request: the caller's, until its callback. event and body: borrowed for the call. TOO_LARGE if
  * the event cannot be packed (then no callback comes). */
 MUST_CHECK struct err accept_event(struct accept *accept, const struct event *event,
                                    struct span body, struct accept_request *request);
+
+void accept_close(struct accept *accept); /* frees its buffers; the connection is not its own */
 
 #endif
