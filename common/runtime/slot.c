@@ -177,7 +177,7 @@ static void judge(struct slot_thread *thread, struct run_job *item, struct err e
     struct err written = write_verdict(slot, job, &item->verdict);
     if (!err_failed(&written))
         return;
-    if (written.code == ERR_MALFORMED) { /* not an id of ours: there is no row */
+    if (err_class_of(written.code) == ERR_CLASS_PERMANENT) { /* not an id of ours: no row */
         item->has_row = false;
         return;
     }
