@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <strings.h>
 #include <sys/stat.h>
@@ -166,9 +167,8 @@ static char *read_name(const struct reader *reader, const char *name, bool secre
     if (!secret)
         return NULL;
     char file_name[128];
-    REQUIRE(strlen(name) + sizeof "_FILE" <= sizeof file_name);
-    strcpy(file_name, name);
-    strcat(file_name, "_FILE");
+    int len = snprintf(file_name, sizeof file_name, "%s_FILE", name);
+    REQUIRE(len > 0 && (size_t)len < sizeof file_name);
     const char *path = reader->source(file_name, reader->context);
     if (path == NULL || path[0] == '\0')
         return NULL;
