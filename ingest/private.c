@@ -1,9 +1,12 @@
 #include "ingest/private.h"
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "io/net.h"
 
 #include <stdlib.h>
+
+#define MODULE "private"
 
 enum {
     BACKLOG = 16,
@@ -203,6 +206,11 @@ struct err private_listen(struct private *private)
     struct err err = net_listen(server->loop, server->config->private_listen, BACKLOG,
                                 on_connection, &private->listener);
     private->listener.data = private;
+    if (!err_failed(&err)) {
+        char name[NET_NAME_MAX];
+        net_name(&private->listener, name);
+        log_info(MODULE, "listening", LOG_TEXT("address", name));
+    }
     return err;
 }
 

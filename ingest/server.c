@@ -212,6 +212,11 @@ struct err server_listen(struct server *server)
     struct err err = net_listen(server->loop, server->config->http_listen, BACKLOG, on_connection,
                                 &server->listener);
     server->listener.data = server;
+    if (!err_failed(&err)) {
+        char name[NET_NAME_MAX];
+        net_name(&server->listener, name);
+        log_info(MODULE, "listening", LOG_TEXT("address", name));
+    }
     return err;
 }
 
