@@ -1,0 +1,93 @@
+"""Fixtures: what a test gets, and what is looked at after it. The work is in harness.py."""
+import os
+import signal
+import subprocess
+import uuid
+
+import pytest
+
+import harness
+
+
+def is_worker(config):
+    return hasattr(config, "workerinput")
+
+
+def pytest_configure(config):
+    # A run that is terminated cleans up like one that is interrupted.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if is_worker(config):
+        return
+    # pytest-xdist's workers inherit both: one cluster and one template for all of them.
+    os.environ["WHOPLINE_TEST_RUN"] = uuid.uuid4().hex[:12]
+    if "WHOPLINE_TEST_PG" not in os.environ and not config.option.collectonly:
+        config.own_cluster = harness.Cluster()
+        os.environ["WHOPLINE_TEST_PG"] = config.own_cluster.folder
+
+
+def pytest_unconfigure(config):
+    cluster = getattr(config, "own_cluster", None)
+    if cluster:
+        del os.environ["WHOPLINE_TEST_PG"]
+        cluster.stop()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = (yield).get_result()
+    stack = getattr(item, "funcargs", {}).get("stack")
+    if report.failed and call.when == "call" and stack is not None:
+        report.sections.append(("processes", stack.logs()))
+
+
+@pytest.fixture(autouse=True)
+def limit(request):
+    """No test hangs the run: it gets an exception instead, and its fixtures clean up."""
+    marker = request.node.get_closest_marker("limit")
+    seconds = (marker.args[0] if marker else 60) * harness.SLOW
+
+    def too_long(*_):
+        raise TimeoutError(f"the test took more than {seconds:g} s")
+
+    before = signal.signal(signal.SIGALRM, too_long)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture(scope="session")
+def pg_cluster():
+    """The folder of PostgreSQL's socket; user app, no password."""
+    return os.environ["WHOPLINE_TEST_PG"]
+
+
+@pytest.fixture(scope="session")
+def template(pg_cluster):
+    """A database that the real `whopline migrate` has made, once for all workers of this run."""
+    name = "template_" + os.environ["WHOPLINE_TEST_RUN"]
+    with harness.connect(pg_cluster) as link, link.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(hashtext(%s))", (name,))
+        cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,))
+        if not cursor.fetchall():
+            # Under another name until it is complete.
+            cursor.execute(f"DROP DATABASE IF EXISTS {name}_new")
+            cursor.execute(f"CREATE DATABASE {name}_new")
+            env = {**harness.clean_environment(), "WHOP_COMPANY_ID": harness.whop.COMPANY,
+                   "DATABASE_URL": harness.database_url(pg_cluster, name + "_new")}
+            done = subprocess.run([harness.BIN / "whopline", "migrate"], env=env, capture_output=True,
+                                  text=True, timeout=60 * harness.SLOW, check=False)
+            assert done.returncode == 0, f"whopline migrate: {done.stdout}\n{done.stderr}"
+            cursor.execute(f"ALTER DATABASE {name}_new RENAME TO {name}")
+        cursor.execute("SELECT pg_advisory_unlock(hashtext(%s))", (name,))
+    link.close()
+    return name
+
+
+@pytest.fixture
+def stack(pg_cluster, template):
+    it = harness.Stack(pg_cluster, template)
+    yield it
+    problems = it.close()
+    if problems:
+        pytest.fail("\n".join(problems), pytrace=False)

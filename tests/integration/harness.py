@@ -1,0 +1,372 @@
+"""The real binaries against a real Redis and PostgreSQL, for one test at a time.
+
+Everything a test starts is its own (Redis, database, ports, folder), so tests run side by side.
+Everything dies with the test, and even with a pytest that is killed: each process asks the kernel
+to be killed when its parent dies. Start processes from the main thread only, for that reason.
+
+A test fails by what its processes did, too: an exit code it did not ask for, a sanitizer's report,
+or a line of level error that it did not expect (Stack.problems).
+"""
+import glob
+import json
+import os
+import pathlib
+import random
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import http.client
+
+import psycopg2
+import redis
+
+import whop
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BIN = pathlib.Path(os.environ.get("WHOPLINE_BIN") or ROOT / "build/dev/bin")
+SLOW = float(os.environ.get("WHOPLINE_TEST_SLOW") or 1)
+PROCESSES = ("ingest", "journal", "credits", "scheduler")
+SANITIZER = re.compile(r"(ERROR|WARNING): \w+Sanitizer|runtime error:|SUMMARY: \w+Sanitizer")
+ERROR_LINE = re.compile(r'\blevel=error\b|"level":"error"')
+DIES_WITH_US = ["setpriv", "--pdeathsig", "KILL"]
+
+# Fast enough for a test to see several leases, sweeps and retries.
+SETTINGS = {
+    "LEASE_MS": int(1500 * SLOW), "READ_BLOCK_MS": 200, "SHUTDOWN_GRACE_MS": 5000,
+    "BACKOFF_BASE_MS": 50, "BACKOFF_MAX_MS": 1000, "RELAY_SWEEP_MS": 100, "RELAY_STALE_MS": 2000,
+    "HTTP_DRAIN_MS": 2000, "SLOTS": 4, "LOG_LEVEL": "info",
+}
+
+
+def eventually(fn, timeout=10, every=0.05):
+    """The first true value of fn(); fails with its last one when that takes too long."""
+    ends = time.monotonic() + timeout * SLOW
+    while True:
+        try:
+            last = fn()
+            if last:
+                return last
+        except AssertionError as error:
+            last = error
+        if time.monotonic() > ends:
+            raise AssertionError(f"not within {timeout * SLOW:g} s; last: {last!r}")
+        time.sleep(every)
+
+
+def clean_environment():
+    """What a process sees besides its settings: nothing of the caller's stores."""
+    names = ("HOME", "LANG", "TMPDIR", "ASAN_OPTIONS", "LSAN_OPTIONS", "UBSAN_OPTIONS",
+             "TSAN_OPTIONS", "ASAN_SYMBOLIZER_PATH", "LLVM_PROFILE_FILE")
+    path = f"{BIN}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
+    return {"PATH": path, **{n: os.environ[n] for n in names if n in os.environ}}
+
+
+def end_of(path, lines=40):
+    try:
+        text = pathlib.Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    return "\n".join(text.splitlines()[-lines:])
+
+
+_held_ports = []
+
+
+def free_port():
+    """A port nobody listens on and no other test gets.
+
+    Binding and closing is not enough: ingest listens with SO_REUSEPORT, so two tests with the same
+    port would share it and never know. An abstract socket's name is the lock: it vanishes with us.
+    Below the range from which the kernel takes the ports of outgoing connections.
+    """
+    for _ in range(1000):
+        port = random.randint(20000, 29999)
+        lock = socket.socket(socket.AF_UNIX)
+        try:
+            lock.bind(f"\0whopline-test-port-{port}")
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", port))
+        except OSError:
+            lock.close()
+            continue
+        _held_ports.append(lock)
+        return port
+    raise RuntimeError("no free port")
+
+
+class Cluster:
+    """A PostgreSQL for the whole run: the one ./dev test has started, or else one of our own."""
+
+    def __init__(self):
+        programs = glob.glob("/usr/lib/postgresql/*/bin/postgres")
+        programs.sort(key=lambda path: int(path.split("/")[4]))
+        bin_dir = os.path.dirname(programs[-1])
+        self.folder = tempfile.mkdtemp(prefix="wl-pg-", dir="/tmp")
+        # PostgreSQL refuses to run as root; in a user namespace it is nobody, and on disk still us.
+        user = ["unshare", "--user", "--map-user=65534", "--map-group=65534"] if os.geteuid() == 0 else []
+        data = f"{self.folder}/data"
+        subprocess.run([*user, f"{bin_dir}/initdb", "-D", data, "-A", "trust", "-U", "app", "-E", "UTF8",
+                        "--locale=C.UTF-8", "--no-sync"], check=True, capture_output=True, cwd="/")
+        self.log = open(f"{self.folder}/log", "wb")
+        self.process = subprocess.Popen(
+            [*user, "setpriv", "--pdeathsig", "INT", f"{bin_dir}/postgres", "-D", data, "-k", self.folder,
+             "-c", "listen_addresses=", "-c", "fsync=off", "-c", "full_page_writes=off",
+             "-c", "synchronous_commit=off", "-c", "max_connections=300"],
+            stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, start_new_session=True)
+        ready = [f"{bin_dir}/pg_isready", "-q", "-h", self.folder, "-U", "app", "-d", "postgres"]
+        try:
+            eventually(lambda: subprocess.run(ready, check=False).returncode == 0, 30)
+        except AssertionError:
+            log = end_of(f"{self.folder}/log")
+            self.stop()
+            raise RuntimeError(f"PostgreSQL did not start\n{log}") from None
+
+    def stop(self):
+        self.process.send_signal(signal.SIGQUIT)
+        self.process.wait(30)
+        self.log.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def connect(sockets, database="postgres"):
+    link = psycopg2.connect(host=sockets, user="app", dbname=database)
+    link.autocommit = True
+    return link
+
+
+def database_url(sockets, database):
+    return f"host={sockets} user=app dbname={database}"
+
+
+class Proc:
+    """One process of ours. allowed: the exit codes that are no surprise."""
+
+    def __init__(self, name, argv, env, log):
+        self.name, self.path, self.allowed = name, log, set()
+        with open(log, "ab") as out:
+            self.popen = subprocess.Popen([*DIES_WITH_US, *map(str, argv)], env=env, cwd=log.parent,
+                                          stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+                                          start_new_session=True)
+        self.pid = self.popen.pid
+
+    def __repr__(self):
+        return f"<{self.name} {self.pid} code={self.popen.poll()}>"
+
+    def running(self):
+        return self.popen.poll() is None
+
+    def log(self):
+        return self.path.read_text(encoding="utf-8", errors="replace")
+
+    def wait_log(self, pattern, timeout=10):
+        return eventually(lambda: re.search(pattern, self.log()), timeout)
+
+    def wait_exit(self, timeout=15):
+        try:
+            return self.popen.wait(timeout * SLOW)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{self.name} has not ended; its log:\n{end_of(self.path)}") from None
+
+    def send(self, number, *allowed):
+        self.allowed.update(allowed)
+        if self.running():
+            self.popen.send_signal(number)
+
+    def sigterm(self, wait=True):
+        """Asks it to end; that must be with 0."""
+        self.send(signal.SIGTERM, 0)
+        return self.wait_exit() if wait else None
+
+    def kill9(self):
+        self.send(signal.SIGKILL, -signal.SIGKILL)
+        return self.wait_exit()
+
+    def finish(self, expected_errors):
+        """Ends it if it runs; what was wrong with its life, as texts."""
+        wrong = []
+        if self.running():
+            try:
+                self.sigterm()
+            except AssertionError:
+                wrong.append("did not end on SIGTERM")
+                self.kill9()
+        if self.popen.returncode not in self.allowed:
+            wrong.append(f"ended with code {self.popen.returncode}")
+        if group_alive(self.pid):
+            wrong.append("left processes behind")
+            os.killpg(self.pid, signal.SIGKILL)
+        wrong += unexpected_lines(self.log(), expected_errors)
+        return [f"{self.name}: {text}\n{end_of(self.path)}" for text in wrong]
+
+
+def group_alive(group):
+    try:
+        os.killpg(group, 0)
+        return True
+    except ProcessLookupError:
+        return False
+
+
+def unexpected_lines(text, expected_errors):
+    found = []
+    if SANITIZER.search(text):
+        found.append("a sanitizer reports an error")
+    for line in text.splitlines():
+        if ERROR_LINE.search(line) and not any(part in line for part in expected_errors):
+            found.append(f"logged an error: {line}")
+            break
+    return found
+
+
+class Redis:
+    """The test's own, set up as in production."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.socket = f"{folder}/redis.sock"
+        self.url = f"unix://{self.socket}"
+        self.process = None
+        self._client = redis.Redis(unix_socket_path=self.socket, socket_timeout=10 * SLOW)
+
+    def client(self):
+        return self._client
+
+    def start(self):
+        with open(f"{self.folder}/redis.log", "ab") as out:
+            self.process = subprocess.Popen(
+                [*DIES_WITH_US, "redis-server", str(ROOT / "schema/redis.conf"), "--port", "0",
+                 "--unixsocket", self.socket, "--dir", self.folder],
+                stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
+        eventually(self.answers, 20)
+
+    def answers(self):
+        try:
+            return self._client.ping()
+        except redis.RedisError:
+            return False
+
+    def stop(self, number=signal.SIGTERM):
+        if self.process and self.process.poll() is None:
+            self.process.send_signal(number)
+            self.process.wait(20 * SLOW)
+        self._client.connection_pool.disconnect()
+
+    def kill9(self):
+        self.stop(signal.SIGKILL)
+
+
+class Stack:
+    """Stores, settings and processes of one test."""
+
+    def __init__(self, pg_sockets, template=None, bin_dir=BIN):
+        self.bin, self.procs, self.expected_errors = bin_dir, [], []
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="s-", dir=os.environ.get("WHOPLINE_TEST_TMP", "/tmp")))
+        self.pg_sockets, self.database, self._db = pg_sockets, None, None
+        self.redis = Redis(str(self.folder))
+        self.http_port, self.private_port = free_port(), free_port()
+        self.env = {
+            **clean_environment(), **{name: str(value) for name, value in SETTINGS.items()},
+            "REDIS_URL": self.redis.url,
+            "HTTP_LISTEN": f"127.0.0.1:{self.http_port}",
+            "PRIVATE_LISTEN": f"127.0.0.1:{self.private_port}",
+            "WHOP_COMPANY_ID": whop.COMPANY, "WHOP_WEBHOOK_SECRET": whop.SECRET,
+        }
+        if template:
+            self.database = "test_" + self.folder.name[2:].lower()
+            with connect(pg_sockets).cursor() as cursor:
+                cursor.execute(f'CREATE DATABASE "{self.database}" TEMPLATE "{template}"')
+            self.env["DATABASE_URL"] = database_url(pg_sockets, self.database)
+        self.redis.start()
+
+    # ---- the database
+
+    def db(self):
+        if self._db is None or self._db.closed:
+            self._db = connect(self.pg_sockets, self.database)
+        return self._db
+
+    def sql(self, query, args=None):
+        with self.db().cursor() as cursor:
+            cursor.execute(query, args)
+            return cursor.fetchall() if cursor.description else []
+
+    # ---- processes
+
+    def start(self, name, env=None, fault=None, ready=True):
+        """Starts whopline-NAME. fault: see common/base/fault.h; "...:kill" makes -9 no surprise."""
+        number = sum(1 for proc in self.procs if proc.name == name) + 1
+        settings = {**self.env, **{key: str(value) for key, value in (env or {}).items()}}
+        if fault:
+            settings["FAULT"] = fault
+        proc = Proc(name, [self.bin / f"whopline-{name}"], settings, self.folder / f"{name}.{number}.log")
+        self.procs.append(proc)
+        if fault and ":kill" in fault:
+            proc.allowed.add(-signal.SIGKILL)
+        if ready:
+            eventually(lambda: not proc.running() or self.is_ready(name, proc), 20)
+        return proc
+
+    def is_ready(self, name, proc):
+        """Ingest says so itself; a worker has come far enough when it has said anything."""
+        if name != "ingest":
+            return proc.log()
+        link = http.client.HTTPConnection("127.0.0.1", self.private_port, timeout=2)
+        try:
+            link.request("GET", "/readyz")
+            return link.getresponse().status == 200
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            link.close()
+
+    def up(self, *names):
+        return [self.start(name) for name in names or PROCESSES]
+
+    def proc(self, name):
+        """The youngest of that name."""
+        return [proc for proc in self.procs if proc.name == name][-1]
+
+    def expect_errors(self, *parts):
+        """Lines of level error with one of these parts are what the test is about."""
+        self.expected_errors += parts
+
+    def cli(self, *args, check=True, env=None, timeout=30):
+        done = subprocess.run([*DIES_WITH_US, str(self.bin / "whopline"), *map(str, args)],
+                              env={**self.env, **(env or {})}, stdin=subprocess.DEVNULL,
+                              capture_output=True, text=True, timeout=timeout * SLOW, check=False)
+        said = f"whopline {' '.join(map(str, args))}: code {done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert not SANITIZER.search(done.stderr), said
+        assert not check or done.returncode == 0, said
+        return done
+
+    def cli_json(self, *args, **how):
+        return json.loads(self.cli(*args, "--json", **how).stdout)
+
+    @staticmethod
+    def eventually(fn, timeout=10, every=0.05):
+        return eventually(fn, timeout, every)
+
+    # ---- the end
+
+    def logs(self):
+        return "\n".join(f"---- {proc!r}\n{end_of(proc.path)}" for proc in self.procs)
+
+    def close(self):
+        """Ends everything and leaves nothing; what was wrong, as texts."""
+        problems = []
+        for proc in self.procs:
+            proc.send(signal.SIGTERM, *([0] if proc.running() else []))
+        for proc in self.procs:
+            problems += proc.finish(self.expected_errors)
+        self.redis.kill9()
+        if self._db is not None:
+            self._db.close()
+        if self.database:
+            with connect(self.pg_sockets).cursor() as cursor:
+                cursor.execute(f'DROP DATABASE IF EXISTS "{self.database}" WITH (FORCE)')
+        shutil.rmtree(self.folder)
+        return problems
