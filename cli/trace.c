@@ -125,7 +125,8 @@ const struct cli_command command_trace = {
     .name = "trace",
     .usage = "ID [--json]",
     .purpose = "everything known about an event, payment, membership, user or job",
-    .help = "\"He paid, where are his credits?\" ID is an event's id or webhook-id, or the id of a\n"
-            "payment, membership, user or job. Every step in the order it happened.\n",
+    .help =
+        "\"He paid, where are his credits?\" ID is an event's id or webhook-id, or the id of a\n"
+        "payment, membership, user or job. Every step in the order it happened.\n",
     .run = run,
 };

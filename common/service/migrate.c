@@ -41,8 +41,7 @@ static struct err compare(struct pg *pg)
         pg_array_add_integer(&numbers, file_number(i));
         pg_array_add(&bodies, (struct span){sql_migrations[i].bytes, sql_migrations[i].size});
     }
-    struct err err =
-        PG_EXEC(pg, COMPARE_SQL, pg_array_param(&numbers), pg_array_param(&bodies));
+    struct err err = PG_EXEC(pg, COMPARE_SQL, pg_array_param(&numbers), pg_array_param(&bodies));
     pg_array_close(&numbers);
     pg_array_close(&bodies);
     return err;
@@ -166,9 +165,10 @@ struct err migrate_check(struct pg *pg)
     struct migrate_status status;
     TRY(migrate_inspect(pg, &status));
     if (status.applied < status.known)
-        return err_make(ERR_PG_SCHEMA, "the database %s%s, this program needs %s: run `whopline migrate`",
-                        status.applied > 0 ? "is at " : "has no tables of ours",
-                        status.last, sql_migrations[status.known - 1].name);
+        return err_make(ERR_PG_SCHEMA,
+                        "the database %s%s, this program needs %s: run `whopline migrate`",
+                        status.applied > 0 ? "is at " : "has no tables of ours", status.last,
+                        sql_migrations[status.known - 1].name);
     if (status.newer > 0)
         log_warning("migrate", "the database is newer than this program",
                     LOG_TEXT("database", status.last),

@@ -11,10 +11,10 @@
 #include "io/pg.h"
 
 struct migrate_status {
-    int known;      /* files this program has */
-    int applied;    /* of these, how many the database has */
-    int newer;      /* rows of the database that this program does not know */
-    char last[96];  /* the database's newest, "002_credits"; "" if none */
+    int known;     /* files this program has */
+    int applied;   /* of these, how many the database has */
+    int newer;     /* rows of the database that this program does not know */
+    char last[96]; /* the database's newest, "002_credits"; "" if none */
 };
 
 /* A file has been applied. name: "002_credits". */
