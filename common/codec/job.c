@@ -98,24 +98,40 @@ size_t payload_size(enum payload_type type)
     return payloads[type].size;
 }
 
-static const job_text *text_at(const void *payload, const struct field *field)
+static const char *text_at(const void *payload, const struct field *field)
 {
-    return (const job_text *)(const void *)((const char *)payload + field->offset);
+    job_text text;
+    memcpy(&text, (const char *)payload + field->offset, sizeof text);
+    return text;
 }
 
 static int64_t integer_at(const void *payload, const struct field *field)
 {
-    return *(const job_integer *)(const void *)((const char *)payload + field->offset);
+    job_integer number;
+    memcpy(&number, (const char *)payload + field->offset, sizeof number);
+    return number;
 }
 
 static bool flag_at(const void *payload, const struct field *field)
 {
-    return *(const job_flag *)(const void *)((const char *)payload + field->offset);
+    job_flag flag;
+    memcpy(&flag, (const char *)payload + field->offset, sizeof flag);
+    return flag;
 }
 
-static void set_text(void *payload, const struct field *field, const char *text)
+static void set_text(void *payload, const struct field *field, job_text text)
 {
-    *(job_text *)(void *)((char *)payload + field->offset) = text;
+    memcpy((char *)payload + field->offset, &text, sizeof text);
+}
+
+static void set_integer(void *payload, const struct field *field, job_integer number)
+{
+    memcpy((char *)payload + field->offset, &number, sizeof number);
+}
+
+static void set_flag(void *payload, const struct field *field, job_flag flag)
+{
+    memcpy((char *)payload + field->offset, &flag, sizeof flag);
 }
 
 void payload_init(enum payload_type type, void *payload)
@@ -129,7 +145,7 @@ void payload_init(enum payload_type type, void *payload)
 static bool is_empty(const void *payload, const struct field *field)
 {
     switch (field->type) {
-    case FIELD_text: return text_is_empty(*text_at(payload, field));
+    case FIELD_text: return text_is_empty(text_at(payload, field));
     case FIELD_integer: return integer_at(payload, field) == 0;
     case FIELD_flag: return !flag_at(payload, field);
     }
@@ -153,7 +169,7 @@ static void pack_field(msgpack_packer *packer, const void *payload, const struct
 {
     pack_text(packer, field->name);
     switch (field->type) {
-    case FIELD_text: pack_text(packer, *text_at(payload, field)); break;
+    case FIELD_text: pack_text(packer, text_at(payload, field)); break;
     case FIELD_integer: msgpack_pack_int64(packer, integer_at(payload, field)); break;
     case FIELD_flag: msgpack_pack_true(packer); break; /* false is empty and not written */
     }
@@ -254,7 +270,6 @@ static struct span str_of(const msgpack_object *object)
 static bool read_field(void *payload, const struct field *field, const msgpack_object *value,
                        struct arena *arena)
 {
-    char *member = (char *)payload + field->offset;
     switch (field->type) {
     case FIELD_text:
         if (value->type != MSGPACK_OBJECT_STR || !encoding_is_text(str_of(value)))
@@ -263,15 +278,17 @@ static bool read_field(void *payload, const struct field *field, const msgpack_o
         return true;
     case FIELD_integer:
         if (value->type == MSGPACK_OBJECT_POSITIVE_INTEGER && value->via.u64 <= INT64_MAX)
-            *(job_integer *)(void *)member = (int64_t)value->via.u64;
+            set_integer(payload, field, (int64_t)value->via.u64);
         else if (value->type == MSGPACK_OBJECT_NEGATIVE_INTEGER)
-            *(job_integer *)(void *)member = value->via.i64;
+            set_integer(payload, field, value->via.i64);
         else
             return false;
         return true;
     case FIELD_flag:
-        *(job_flag *)(void *)member = value->type == MSGPACK_OBJECT_BOOLEAN && value->via.boolean;
-        return value->type == MSGPACK_OBJECT_BOOLEAN;
+        if (value->type != MSGPACK_OBJECT_BOOLEAN)
+            return false;
+        set_flag(payload, field, value->via.boolean);
+        return true;
     }
     return false;
 }

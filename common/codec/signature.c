@@ -6,6 +6,7 @@
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/params.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 enum {
@@ -257,7 +258,7 @@ enum signature_result signature_precheck(const struct signature_headers *headers
                                          int64_t now_s, int64_t tolerance_s,
                                          struct signature_check *check)
 {
-    *check = (struct signature_check){0};
+    *check = (struct signature_check){.scheme = SIGNATURE_STANDARD};
     bool standard = headers->id.len > 0 || headers->timestamp.len > 0 || headers->signature.len > 0;
     if (standard && (schemes & SIGNATURE_STANDARD) != 0)
         return precheck_standard(headers, now_s, tolerance_s, check);
@@ -353,19 +354,21 @@ void signature_sign(struct signature_keys *keys, enum signature_scheme scheme, s
                     struct span timestamp, struct span body, char out[SIGNATURE_HEADER_SIZE])
 {
     uint8_t mac[SIGNATURE_MAC_BYTES];
+    REQUIRE(timestamp.len <= 40); /* the caller's own clock, and the size of out */
     struct message message = message_of(scheme, id, timestamp, body);
     const struct key *key = &keys->keys[0];
     compute(message.decoded_key ? key->decoded : key->literal, message.parts, message.count, mac);
     if (scheme == SIGNATURE_STANDARD) {
-        memcpy(out, "v1,", 3);
-        encoding_base64(mac, sizeof mac, out + 3);
-    } else if (scheme == SIGNATURE_LEGACY) {
-        REQUIRE(timestamp.len <= 40); /* the caller's own clock */
-        memcpy(out, "t=", 2);
-        memcpy(out + 2, timestamp.ptr, timestamp.len);
-        memcpy(out + 2 + timestamp.len, ",v1=", 4);
-        encoding_hex(mac, sizeof mac, out + 6 + timestamp.len);
-    } else {
-        encoding_hex(mac, sizeof mac, out);
+        char base64[ENCODING_BASE64_SIZE(SIGNATURE_MAC_BYTES)];
+        encoding_base64(mac, sizeof mac, base64);
+        snprintf(out, SIGNATURE_HEADER_SIZE, "v1,%s", base64);
+        return;
     }
+    char hex[2 * SIGNATURE_MAC_BYTES + 1];
+    encoding_hex(mac, sizeof mac, hex);
+    if (scheme == SIGNATURE_LEGACY)
+        snprintf(out, SIGNATURE_HEADER_SIZE, "t=%.*s,v1=%s", (int)timestamp.len, timestamp.ptr,
+                 hex);
+    else
+        snprintf(out, SIGNATURE_HEADER_SIZE, "%s", hex);
 }

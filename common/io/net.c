@@ -70,3 +70,20 @@ struct err net_listen(uv_loop_t *loop, const char *address, int backlog,
         return err_make(ERR_CONFIG, "cannot listen on %s: %s", address, uv_strerror(status));
     return ERR_NONE;
 }
+
+void net_name(const uv_tcp_t *handle, char out[NET_NAME_MAX])
+{
+    struct sockaddr_storage address;
+    char host[INET6_ADDRSTRLEN];
+    int size = sizeof address;
+    out[0] = '\0';
+    if (uv_tcp_getsockname(handle, (struct sockaddr *)&address, &size) != 0)
+        return;
+    const struct sockaddr_in *ip4 = (const struct sockaddr_in *)&address;
+    const struct sockaddr_in6 *ip6 = (const struct sockaddr_in6 *)&address;
+    bool is_ip6 = address.ss_family == AF_INET6;
+    if ((is_ip6 ? uv_ip6_name(ip6, host, sizeof host) : uv_ip4_name(ip4, host, sizeof host)) != 0)
+        return;
+    snprintf(out, NET_NAME_MAX, is_ip6 ? "[%s]:%d" : "%s:%d", host,
+             ntohs(is_ip6 ? ip6->sin6_port : ip4->sin_port));
+}

@@ -13,4 +13,10 @@ MUST_CHECK struct err net_parse(const char *text, struct sockaddr_storage *out);
 MUST_CHECK struct err net_listen(uv_loop_t *loop, const char *address, int backlog,
                                  uv_connection_cb on_connection, uv_tcp_t *handle);
 
+enum { NET_NAME_MAX = 64 };
+
+/* The address and port a socket is bound to, as net_parse reads them: for the log, where port 0
+ * let the kernel choose. "" if it has none. */
+void net_name(const uv_tcp_t *handle, char out[NET_NAME_MAX]);
+
 #endif

@@ -697,6 +697,12 @@ struct err redis_call(struct redis *redis, const struct span *args, size_t count
     return call.err;
 }
 
+void redis_settle(struct redis *redis, const size_t *left)
+{
+    while (*left > 0)
+        uv_run(redis->options.loop, UV_RUN_ONCE);
+}
+
 void redis_reply_free(struct redis_reply *reply)
 {
     freeReplyObject(reply);

@@ -63,6 +63,8 @@ void redis_eval(struct redis *redis, size_t script, size_t key_count, const stru
 MUST_CHECK struct err redis_call(struct redis *redis, const struct span *args, size_t count,
                                  struct redis_reply **out);
 MUST_CHECK struct err redis_wait_ready(struct redis *redis);
+/* Runs the loop until callbacks have brought *left to 0. */
+void redis_settle(struct redis *redis, const size_t *left);
 void redis_reply_free(struct redis_reply *reply); /* only for replies of redis_call */
 
 /* What is in a reply; for another type, or NULL, the empty value. */
