@@ -66,7 +66,9 @@ def pg_cluster():
 def template(pg_cluster):
     """A database that the real `whopline migrate` has made, once for all workers of this run."""
     name = "template_" + os.environ["WHOPLINE_TEST_RUN"]
-    with harness.connect(pg_cluster) as link, link.cursor() as cursor:
+    # Not "with link": since psycopg2 2.9 that begins a transaction in spite of autocommit.
+    link = harness.connect(pg_cluster)
+    with link.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_lock(hashtext(%s))", (name,))
         cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,))
         if not cursor.fetchall():
