@@ -21,6 +21,7 @@ enum run_kind {
 struct run_job {
     struct job *job;
     struct verdict verdict;
+    bool has_row;  /* in PostgreSQL, where the verdict is written; events have none */
     bool released; /* not begun, because the process stops */
 };
 

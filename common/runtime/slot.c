@@ -161,8 +161,8 @@ static void log_verdict(const struct job *job, const struct verdict *verdict, co
         log_debug("job", word, LOG_TEXT("kind", job->kind), LOG_TEXT("reason", verdict->reason));
 }
 
-/* From the handler's answer to a verdict that the loop can settle. has_row: false for events. */
-static void judge(struct slot_thread *thread, struct run_job *item, struct err err, bool has_row)
+/* From the handler's answer to a verdict that the loop can settle. */
+static void judge(struct slot_thread *thread, struct run_job *item, struct err err)
 {
     struct slot *slot = &thread->slot;
     const struct job *job = item->job;
@@ -171,12 +171,16 @@ static void judge(struct slot_thread *thread, struct run_job *item, struct err e
     thread->run.database_is_down |= err.code == ERR_PG_DOWN;
     item->verdict = verdict_decide(&err, job->attempt, age_ms, &limits, random_below(65536));
     log_verdict(job, &item->verdict, &err);
-    if (!has_row || item->verdict.action == VERDICT_RETRY || slot->committed ||
+    if (!item->has_row || item->verdict.action == VERDICT_RETRY || slot->committed ||
         err.code == ERR_ALREADY_DONE)
         return;
     struct err written = write_verdict(slot, job, &item->verdict);
     if (!err_failed(&written))
         return;
+    if (err_class_of(written.code) == ERR_CLASS_PERMANENT) { /* not an id of ours: no row */
+        item->has_row = false;
+        return;
+    }
     thread->run.database_is_down |= written.code == ERR_PG_DOWN;
     log_warning("job", "verdict could not be written, the job comes back",
                 LOG_TEXT("error", err_text(&written)));
@@ -203,10 +207,11 @@ static void run_one_by_one(struct slot_thread *thread)
             item->released = true;
             continue;
         }
+        item->has_row = true;
         set_about(item->job);
         struct err err = execute(thread, item->job);
         relay_added(thread);
-        judge(thread, item, err, true);
+        judge(thread, item, err);
         arena_reset(&thread->slot.arena);
     }
 }
@@ -228,7 +233,7 @@ static void run_halves(struct slot_thread *thread, const struct handler *handler
         return;
     }
     for (size_t i = 0; i < count; i++)
-        judge(thread, jobs[i], err, false);
+        judge(thread, jobs[i], err);
 }
 
 static void run_batch(struct slot_thread *thread)
@@ -249,7 +254,7 @@ static void run_batch(struct slot_thread *thread)
         else
             err = decode(slot, thread->slots->worker, job, &handler, &items[count].payload);
         if (err_failed(&err)) {
-            judge(thread, &run->jobs[i], err, false);
+            judge(thread, &run->jobs[i], err);
             continue;
         }
         items[count].job = job;

@@ -62,7 +62,6 @@ struct loop {
     enum phase phase;
     int status;
     size_t run_max;
-    bool has_rows; /* jobs of this queue have a row in PostgreSQL */
 
     struct redis *redis;  /* everything but the read */
     struct redis *reader; /* XREADGROUP, which may be blocked */
@@ -294,7 +293,7 @@ static void hold_verdict(struct loop *loop, const struct run_job *item)
         settlement = SETTLE_RELEASE;
     else if (action == VERDICT_RETRY)
         settlement = SETTLE_RETRY;
-    else if (!loop->has_rows && (action == VERDICT_DEAD || action == VERDICT_PARK))
+    else if (!item->has_row && (action == VERDICT_DEAD || action == VERDICT_PARK))
         settlement = SETTLE_BURY;
     hold(loop, item->job, settlement, &item->verdict);
 }
@@ -427,10 +426,7 @@ static void on_read(const struct err *err, const struct redis_reply *reply, void
         advance(loop);
         return;
     }
-    size_t odd;
-    struct job *job = queue_take_read(reply, &odd);
-    if (odd > 0)
-        log_error("worker", "entries that are not jobs stay pending", LOG_INT("count", odd));
+    struct job *job = queue_take_read(reply);
     while (job != NULL) {
         struct job *next = job->next;
         take_in(loop, job);
@@ -858,7 +854,6 @@ int worker_main(int argc, char **argv, const struct worker *worker)
     loop->worker = worker;
     loop->config = &loop->process.config;
     loop->run_max = largest_run(worker);
-    loop->has_rows = worker->queue != QUEUE_events;
     loop->process.on_stop = on_stop;
     loop->process.data = loop;
     loop->check.callback = on_checked;

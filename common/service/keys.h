@@ -5,7 +5,7 @@
  *   <prefix>:{0}:events          stream, from ingest; group g, created at 0
  *   <prefix>:{0}:q:<queue>       stream of a queue; group g, created at 0
  *   <stream>:z  <stream>:d       put off: ids by due ms, and their fields
- *   <prefix>:{0}:events:dead     stream of events that could not be journalled
+ *   <prefix>:{0}:events:dead     stream of what could not be kept in PostgreSQL, with its bytes
  *   <prefix>:{0}:seen:<id>       an event id (with expiry) or a job still in Redis
  *   <prefix>:{0}:epoch           random text; gone means that Redis lost its data */
 #include "codec/job.h"

@@ -106,7 +106,8 @@ static char *put(char **at, struct span text)
     return begin;
 }
 
-/* fields: the reply's array of names and values. NULL without an id or a kind. */
+/* fields: the reply's array of names and values. What is missing is empty: an entry that is not one
+ * of ours becomes a job of no known kind, and is set aside as such. */
 static struct job *make_job(struct span entry, const struct redis_reply *fields)
 {
     struct span values[FIELD_COUNT] = {{NULL, 0}};
@@ -118,8 +119,6 @@ static struct job *make_job(struct span entry, const struct redis_reply *fields)
             if (span_equal(name, span_of(field_names[f])))
                 values[f] = redis_reply_text(redis_reply_at(fields, i + 1));
     }
-    if (values[FIELD_ID].ptr == NULL || values[FIELD_KIND].ptr == NULL)
-        return NULL;
     for (size_t f = 0; f < FIELD_COUNT; f++)
         bytes += values[f].len + 1;
     struct job *job = mem_zalloc(sizeof *job + bytes);
@@ -140,21 +139,16 @@ static struct job *make_job(struct span entry, const struct redis_reply *fields)
     return job;
 }
 
-struct job *queue_take_read(const struct redis_reply *reply, size_t *odd)
+struct job *queue_take_read(const struct redis_reply *reply)
 {
     /* {{stream, {{entry, {name, value, ...}}, ...}}}, or nil when nothing came in time */
     const struct redis_reply *entries = redis_reply_at(redis_reply_at(reply, 0), 1);
     struct job *first = NULL;
     struct job **last = &first;
-    *odd = 0;
     for (size_t i = 0; i < redis_reply_count(entries); i++) {
         const struct redis_reply *item = redis_reply_at(entries, i);
         struct job *job =
             make_job(redis_reply_text(redis_reply_at(item, 0)), redis_reply_at(item, 1));
-        if (job == NULL) {
-            ++*odd;
-            continue;
-        }
         *last = job;
         last = &job->next;
     }
@@ -191,9 +185,10 @@ void queue_start(struct queue *queue, struct span entry, redis_callback *callbac
 
 struct job *queue_take_start(const struct redis_reply *reply, struct span entry)
 {
+    if (redis_reply_is_nil(reply))
+        return NULL;
     struct job *job = make_job(entry, redis_reply_at(reply, 1));
-    if (job != NULL)
-        job->deliveries = redis_reply_integer(redis_reply_at(reply, 0));
+    job->deliveries = redis_reply_integer(redis_reply_at(reply, 0));
     return job;
 }
 

@@ -19,7 +19,7 @@ struct queue {
     char delayed[KEY_MAX];
     char fields[KEY_MAX];
     char seen[KEY_MAX];                /* prefix of the dedupe keys */
-    char dead[KEY_MAX];                /* only the events queue uses it */
+    char dead[KEY_MAX];                /* for what has no row to die in */
     char consumer[QUEUE_CONSUMER_MAX]; /* host:pid:uuid */
 };
 
@@ -63,9 +63,8 @@ void queue_create_group(struct queue *queue, redis_callback *callback, void *dat
 /* Up to count new entries, waiting up to block_ms. reader: the connection that may be blocked. */
 void queue_read(struct queue *queue, struct redis *reader, size_t count, int64_t block_ms,
                 redis_callback *callback, void *data);
-/* The jobs of a read's reply, as a list linked by next; an entry without an id or kind is passed
- * over and counted in odd. */
-struct job *queue_take_read(const struct redis_reply *reply, size_t *odd);
+/* The jobs of a read's reply, as a list linked by next. */
+struct job *queue_take_read(const struct redis_reply *reply);
 
 /* Ids whose lease of lease_ms has run out, now owned by us: reply is {cursor, ids, deleted}. */
 void queue_reclaim(struct queue *queue, int64_t lease_ms, const char *cursor, size_t count,
