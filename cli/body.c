@@ -116,10 +116,10 @@ static bool add_variable(struct buf *out, char *name, const struct body_values *
         const char *name;
         const char *given;
     } texts[] = {
-        {"message", values->message}, {"company", values->company},
-        {"payment", values->payment}, {"user", values->user},
-        {"member", values->member},   {"membership", values->membership},
-        {"plan", values->plan},       {"pack", values->pack},
+        {"message", values->message},   {"company", values->company},
+        {"payment", values->payment},   {"user", values->user},
+        {"member", values->member},     {"membership", values->membership},
+        {"plan", values->plan},         {"pack", values->pack},
         {"currency", values->currency},
     };
     if (add_time(out, name, values->now_ms))

@@ -54,10 +54,10 @@ struct err cli_find_tenant(struct cli *cli, const char *name, int64_t *out, stru
                 " WHERE $1::text IS NULL OR slug = $1 OR whop_company_id = $1 ORDER BY id LIMIT 2",
                 pg_text(name)));
     if (pg_rows(cli->pg) == 0)
-        return name != NULL ? err_make(ERR_NOT_FOUND, "there is no tenant %s", name)
-                            : err_make(ERR_NOT_FOUND,
-                                       "there is no tenant yet: set WHOP_COMPANY_ID and run "
-                                       "`whopline migrate`");
+        return name != NULL
+                   ? err_make(ERR_NOT_FOUND, "there is no tenant %s", name)
+                   : err_make(ERR_NOT_FOUND, "there is no tenant yet: set WHOP_COMPANY_ID and run "
+                                             "`whopline migrate`");
     if (pg_rows(cli->pg) > 1)
         return err_make(ERR_USAGE, "there are several tenants: say which with --tenant");
     *out = pg_get_integer(cli->pg, 0, 0);

@@ -1,7 +1,7 @@
 /* whopline credits: balances, the plans that sell credits, and payments waiting for a person. */
+#include "cli/credits.h"
 #include "cli/body.h"
 #include "cli/cli.h"
-#include "cli/credits.h"
 #include "cli/outcome.h"
 #include "cli/output.h"
 
@@ -40,12 +40,14 @@ struct credits_options {
     " ORDER BY t.slug"
 
 #define SHOW_PEOPLE                                                                                \
-    "SELECT t.slug, a.credits_balance, " OUTCOME_UTC("l.created_at")                               \
-    ", l.kind, l.amount, l.balance_after, l.source_type || ' ' || l.source_id, l.plan, l.flag"     \
-    " FROM credit_accounts a JOIN tenants t ON t.id = a.tenant_id"                                 \
-    " LEFT JOIN LATERAL (" LEDGER_SQL ") l ON true"                                                \
-    " WHERE a.owner_id = $1 AND ($2::text IS NULL OR t.slug = $2 OR t.whop_company_id = $2)"       \
-    " ORDER BY t.slug, l.created_at DESC"
+    "SELECT t.slug, a.credits_balance, " OUTCOME_UTC(                                              \
+        "l.created_at") ", l.kind, l.amount, l.balance_after, l.source_type || ' ' || "            \
+                        "l.source_id, l.plan, l.flag"                                              \
+                        " FROM credit_accounts a JOIN tenants t ON t.id = a.tenant_id"             \
+                        " LEFT JOIN LATERAL (" LEDGER_SQL ") l ON true"                            \
+                        " WHERE a.owner_id = $1 AND ($2::text IS NULL OR t.slug = $2 OR "          \
+                        "t.whop_company_id = $2)"                                                  \
+                        " ORDER BY t.slug, l.created_at DESC"
 
 static void print_account(struct pg *pg, const char *user, size_t from, size_t to)
 {
@@ -78,9 +80,10 @@ static struct err show(struct cli *cli, const struct credits_options *options, c
     TRY(pg_exec(cli->pg, SHOW_PEOPLE, params, ARRAY_LEN(params)));
     size_t rows = pg_rows(cli->pg);
     if (rows == 0)
-        return err_make(ERR_NOT_FOUND,
-                        "%.60s has no credits account; if a payment is missing: whopline trace %.60s",
-                        user, user);
+        return err_make(
+            ERR_NOT_FOUND,
+            "%.60s has no credits account; if a payment is missing: whopline trace %.60s", user,
+            user);
     for (size_t from = 0, to = 0; from < rows; from = to) {
         while (to < rows && strcmp(pg_get(cli->pg, to, 0), pg_get(cli->pg, from, 0)) == 0)
             to++;
@@ -132,26 +135,28 @@ bool credits_parse_price(const char *text, const char *currency, int64_t *out_mi
 
 static struct err plans_list(struct cli *cli, const struct credits_options *options)
 {
-    static const char *const heads[] = {"TENANT", "PLAN",   "NAME",      ">CREDITS", ">PRICE",
+    static const char *const heads[] = {"TENANT", "PLAN",    "NAME",        ">CREDITS", ">PRICE",
                                         "PACK",   "IF FREE", "SINCE (UTC)", "UNTIL"};
     const struct pg_param params[] = {pg_text(options->tenant)};
     struct table table;
     if (options->json)
-        return cli_print_json(cli,
-                              "SELECT t.slug AS tenant, p.whop_plan_id AS plan, p.plan_name AS name,"
-                              " p.credits_amount AS credits, p.price_cents AS price_minor,"
-                              " p.currency, p.pack_id, p.credits_when_free,"
-                              " nullif(p.valid_from, '-infinity') AS valid_from,"
-                              " nullif(p.valid_to, 'infinity') AS valid_to" PLANS_FROM,
-                              params, 1);
-    TRY(pg_exec(cli->pg,
-                "SELECT t.slug, p.whop_plan_id, p.plan_name, p.credits_amount, p.price_cents,"
-                " p.currency, p.pack_id, p.credits_when_free,"
-                " CASE WHEN p.valid_from = '-infinity' THEN 'always' ELSE "
-                OUTCOME_UTC("p.valid_from") " END,"
-                " CASE WHEN p.valid_to = 'infinity' THEN 'on sale' ELSE "
-                OUTCOME_UTC("p.valid_to") " END" PLANS_FROM,
-                params, 1));
+        return cli_print_json(
+            cli,
+            "SELECT t.slug AS tenant, p.whop_plan_id AS plan, p.plan_name AS name,"
+            " p.credits_amount AS credits, p.price_cents AS price_minor,"
+            " p.currency, p.pack_id, p.credits_when_free,"
+            " nullif(p.valid_from, '-infinity') AS valid_from,"
+            " nullif(p.valid_to, 'infinity') AS valid_to" PLANS_FROM,
+            params, 1);
+    TRY(pg_exec(
+        cli->pg,
+        "SELECT t.slug, p.whop_plan_id, p.plan_name, p.credits_amount, p.price_cents,"
+        " p.currency, p.pack_id, p.credits_when_free,"
+        " CASE WHEN p.valid_from = '-infinity' THEN 'always' ELSE " OUTCOME_UTC(
+            "p.valid_from") " END,"
+                            " CASE WHEN p.valid_to = 'infinity' THEN 'on sale' ELSE " OUTCOME_UTC(
+                                "p.valid_to") " END" PLANS_FROM,
+        params, 1));
     table_init(&table, heads, ARRAY_LEN(heads));
     for (size_t row = 0; row < pg_rows(cli->pg); row++) {
         char number[OUTPUT_SHORT];
@@ -202,10 +207,11 @@ static struct err check_free(struct pg *pg, int64_t tenant, const struct credits
     if (pg_rows(pg) == 0)
         return ERR_NONE;
     if (pg_get_flag(pg, 0, 0))
-        return err_make(ERR_REFUSED,
-                        "%.60s is on sale already as \"%.40s\": retire it first, then its new terms "
-                        "hold from now on",
-                        options->plan, pg_get(pg, 0, 2));
+        return err_make(
+            ERR_REFUSED,
+            "%.60s is on sale already as \"%.40s\": retire it first, then its new terms "
+            "hold from now on",
+            options->plan, pg_get(pg, 0, 2));
     return err_make(ERR_REFUSED, "pack %.60s belongs to plan %.60s", options->pack,
                     pg_get(pg, 0, 1));
 }
@@ -322,11 +328,11 @@ static struct err review_list(struct cli *cli, const struct credits_options *opt
 static int parse(struct credits_options *options, int count, char **words)
 {
     static const struct option long_options[] = {
-        {"tenant", required_argument, NULL, 't'},  {"plan", required_argument, NULL, 'p'},
-        {"name", required_argument, NULL, 'n'},    {"credits", required_argument, NULL, 'c'},
-        {"pack-id", required_argument, NULL, 'k'}, {"price", required_argument, NULL, 'r'},
+        {"tenant", required_argument, NULL, 't'},   {"plan", required_argument, NULL, 'p'},
+        {"name", required_argument, NULL, 'n'},     {"credits", required_argument, NULL, 'c'},
+        {"pack-id", required_argument, NULL, 'k'},  {"price", required_argument, NULL, 'r'},
         {"currency", required_argument, NULL, 'u'}, {"free-too", no_argument, NULL, 'f'},
-        {"json", no_argument, NULL, 'j'},          {NULL, 0, NULL, 0},
+        {"json", no_argument, NULL, 'j'},           {NULL, 0, NULL, 0},
     };
     int option;
     *options = (struct credits_options){.credits = -1};
@@ -382,15 +388,16 @@ const struct cli_command command_credits = {
     .name = "credits",
     .usage = "show USER | plans list|add|retire [options] | review list",
     .purpose = "balances, the plans that sell credits, payments in review",
-    .help = "  show USER          balance and ledger, newest first\n"
-            "  plans list         what each plan sells, since when and until when\n"
-            "  plans add          --plan plan_x --name Starter --credits 5000 [--pack-id PACK]\n"
-            "                     [--price 7.50 --currency usd] [--free-too]\n"
-            "                     --pack-id also finds it by metadata.packId; --free-too grants for\n"
-            "                     a payment of 0 as well\n"
-            "  plans retire       --plan plan_x; earlier payments keep its terms\n"
-            "  review list        payments nobody could be credited for\n\n"
-            "  --tenant T         slug or company id, where there are several\n"
-            "  --json             for show and the lists\n",
+    .help =
+        "  show USER          balance and ledger, newest first\n"
+        "  plans list         what each plan sells, since when and until when\n"
+        "  plans add          --plan plan_x --name Starter --credits 5000 [--pack-id PACK]\n"
+        "                     [--price 7.50 --currency usd] [--free-too]\n"
+        "                     --pack-id also finds it by metadata.packId; --free-too grants for\n"
+        "                     a payment of 0 as well\n"
+        "  plans retire       --plan plan_x; earlier payments keep its terms\n"
+        "  review list        payments nobody could be credited for\n\n"
+        "  --tenant T         slug or company id, where there are several\n"
+        "  --json             for show and the lists\n",
     .run = run,
 };

@@ -49,8 +49,8 @@ struct filters {
 static int parse_filters(struct filters *filters, int count, char **words)
 {
     static const struct option options[] = {
-        {"tenant", required_argument, NULL, 't'}, {"kind", required_argument, NULL, 'k'},
-        {"status", required_argument, NULL, 's'}, {"user", required_argument, NULL, 'u'},
+        {"tenant", required_argument, NULL, 't'},  {"kind", required_argument, NULL, 'k'},
+        {"status", required_argument, NULL, 's'},  {"user", required_argument, NULL, 'u'},
         {"payment", required_argument, NULL, 'p'}, {"limit", required_argument, NULL, 'l'},
         {"json", no_argument, NULL, 'j'},          {NULL, 0, NULL, 0},
     };
@@ -78,8 +78,8 @@ static int parse_filters(struct filters *filters, int count, char **words)
 
 static void print_list(struct pg *pg, int64_t limit)
 {
-    static const char *const heads[] = {">AGE",  "EVENT",   "KIND",  "AS",
-                                        "TENANT", "USER", "PAYMENT", "WHAT BECAME OF IT"};
+    static const char *const heads[] = {">AGE",   "EVENT", "KIND",    "AS",
+                                        "TENANT", "USER",  "PAYMENT", "WHAT BECAME OF IT"};
     struct table table;
     table_init(&table, heads, ARRAY_LEN(heads));
     for (size_t row = 0; row < pg_rows(pg); row++) {
@@ -142,17 +142,34 @@ static struct err find_event(struct pg *pg, const char *id, struct buf *out)
 static struct err print_event(struct pg *pg, const char *id)
 {
     struct table table;
-    TRY(PG_EXEC(pg,
-                "SELECT e.id AS event, e.kind, e.type_raw AS \"type as sent\", e.generation,"
-                " e.endpoint, e.webhook_id AS \"webhook-id\", t.slug AS tenant,"
-                " e.company_id AS company, e.user_id AS user, e.membership_id AS membership,"
-                " e.payment_id AS payment, e.entity_id AS entity," OUTCOME_UTC("e.occurred_at")
-                " || CASE WHEN e.occurred_known THEN ' UTC' ELSE ' UTC (of the signature)' END"
-                " AS occurred, " OUTCOME_UTC("e.received_at") " || ' UTC' AS received, "
-                OUTCOME_UTC("e.journalled_at") " || ' UTC' AS journalled, "
-                " octet_length(e.body) || ' bytes' AS body, " OUTCOME_TEXT " AS outcome"
-                SHOW_FROM,
-                pg_text(id)));
+    TRY(
+        PG_EXEC(
+            pg,
+            "SELECT e.id AS event, e.kind, e.type_raw AS \"type as sent\", e.generation,"
+            " e.endpoint, e.webhook_id AS \"webhook-id\", t.slug AS tenant,"
+            " e.company_id AS company, e.user_id AS user, e.membership_id AS membership,"
+            " e.payment_id AS payment, e.entity_id AS entity," OUTCOME_UTC(
+                "e.occurred_at") " || CASE WHEN e.occurred_known THEN ' UTC' ELSE ' UTC (of the "
+                                 "signature)' END"
+                                 " AS occurred, " OUTCOME_UTC("e.received_at") " || ' UTC' AS "
+                                                                               "received,"
+                                                                               " " OUTCOME_UTC(
+                                                                                   "e.journalled_"
+                                                                                   "at") " || ' "
+                                                                                         "UTC' AS "
+                                                                                         "journalle"
+                                                                                         "d, "
+                                                                                         " octet_"
+                                                                                         "length(e."
+                                                                                         "body) || "
+                                                                                         "' bytes' "
+                                                                                         "AS "
+                                                                                         "body,"
+                                                                                         " " OUTCOME_TEXT
+                                                                                         " AS "
+                                                                                         "outcom"
+                                                                                         "e" SHOW_FROM,
+            pg_text(id)));
     table_init(&table, NULL, 2);
     for (size_t column = 0; column < pg_columns(pg); column++) {
         if (pg_get(pg, 0, column)[0] == '\0')
@@ -166,13 +183,13 @@ static struct err print_event(struct pg *pg, const char *id)
 
 static struct err print_jobs(struct pg *pg, const char *id)
 {
-    static const char *const heads[] = {"JOB",     "KIND",      "QUEUE",   "STATE",
-                                        "REASON",  ">ATTEMPTS", "CREATED (UTC)", "FINISHED"};
+    static const char *const heads[] = {"JOB",    "KIND",      "QUEUE",         "STATE",
+                                        "REASON", ">ATTEMPTS", "CREATED (UTC)", "FINISHED"};
     struct table table;
     TRY(PG_EXEC(pg,
-                "SELECT id, kind, queue, state, reason, attempts, " OUTCOME_UTC("created_at")
-                ", " OUTCOME_UTC("finished_at")
-                " FROM jobs WHERE event_id = $1 ORDER BY created_at, id",
+                "SELECT id, kind, queue, state, reason, attempts, " OUTCOME_UTC(
+                    "created_at") ", " OUTCOME_UTC("finished_at") " FROM jobs WHERE event_id = $1 "
+                                                                  "ORDER BY created_at, id",
                 pg_text(id)));
     if (pg_rows(pg) == 0) {
         printf("\nit caused no jobs\n");
@@ -245,9 +262,8 @@ static struct err show_json(struct pg *pg, const char *id, bool with_body)
 
 static int show(struct cli *cli, int count, char **words)
 {
-    static const struct option options[] = {{"body", no_argument, NULL, 'b'},
-                                            {"json", no_argument, NULL, 'j'},
-                                            {NULL, 0, NULL, 0}};
+    static const struct option options[] = {
+        {"body", no_argument, NULL, 'b'}, {"json", no_argument, NULL, 'j'}, {NULL, 0, NULL, 0}};
     struct buf id = {0};
     bool with_body = false;
     bool json = false;
@@ -291,14 +307,15 @@ const struct cli_command command_events = {
     .name = "events",
     .usage = "[list] [filters] [--json] | show ID [--body] [--json]",
     .purpose = "the webhooks that arrived and what became of them",
-    .help = "list, newest first:\n"
-            "  --tenant T      slug or company id\n"
-            "  --kind K        e.g. payment.succeeded\n"
-            "  --status S      routed, ignored, quarantined, or of its jobs: running, done, parked,\n"
-            "                  dead\n"
-            "  --user U, --payment P\n"
-            "  --limit N       [20]\n"
-            "show: one event, by its id or webhook-id, and the jobs it caused\n"
-            "  --body          also the bytes that were signed (with --json in base64)\n",
+    .help =
+        "list, newest first:\n"
+        "  --tenant T      slug or company id\n"
+        "  --kind K        e.g. payment.succeeded\n"
+        "  --status S      routed, ignored, quarantined, or of its jobs: running, done, parked,\n"
+        "                  dead\n"
+        "  --user U, --payment P\n"
+        "  --limit N       [20]\n"
+        "show: one event, by its id or webhook-id, and the jobs it caused\n"
+        "  --body          also the bytes that were signed (with --json in base64)\n",
     .run = run,
 };

@@ -171,10 +171,10 @@ static void add_signature(struct forge *forge, const struct forge_request *reque
     if (strncmp(path, aliases, sizeof aliases - 1) == 0)
         endpoint = path + sizeof aliases - 1;
     if (scheme == SIGNATURE_STANDARD) {
-        snprintf(out->event_id, sizeof out->event_id, "%.40s/%.110s", endpoint, out->message);
+        snprintf(out->event_id, sizeof out->event_id, "%.80s/%s", endpoint, out->message);
     } else {
         const char *mac = strrchr(header, '=');
-        snprintf(out->event_id, sizeof out->event_id, "%.40s/mac:%s", endpoint,
+        snprintf(out->event_id, sizeof out->event_id, "%.80s/mac:%s", endpoint,
                  mac != NULL ? mac + 1 : header);
         out->message[0] = '\0';
     }

@@ -39,7 +39,7 @@ struct forge_request {
 /* Texts are inside; bytes is the caller's to close. */
 struct forged {
     struct buf bytes;
-    char event_id[160]; /* as ingest will call it: endpoint/webhook-id or endpoint/mac:hex */
+    char event_id[400]; /* as ingest will call it: endpoint/webhook-id or endpoint/mac:hex */
     char message[SIGNATURE_ID_MAX];
     char payment[BODY_ID_SIZE];
     char generation[16];

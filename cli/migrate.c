@@ -63,12 +63,12 @@ static int run(struct cli *cli, int count, char **words)
     if (url[0] == '\0')
         url = cli->config.database_url;
     if (url[0] == '\0') {
-        struct err err = err_make(ERR_CONFIG, "neither DATABASE_URL nor DATABASE_DIRECT_URL is set");
+        struct err err =
+            err_make(ERR_CONFIG, "neither DATABASE_URL nor DATABASE_DIRECT_URL is set");
         return cli_fail(&err);
     }
     cli->pg = pg_new(url);
-    struct err err =
-        only_check ? check(cli->pg) : apply(cli->pg, cli->config.whop_company_id);
+    struct err err = only_check ? check(cli->pg) : apply(cli->pg, cli->config.whop_company_id);
     return err_failed(&err) ? cli_fail(&err) : CLI_OK;
 }
 
@@ -76,10 +76,11 @@ const struct cli_command command_migrate = {
     .name = "migrate",
     .usage = "[--check]",
     .purpose = "bring the database to this program's schema",
-    .help = "Applies what is missing of schema/sql, each file in a transaction of its own; running\n"
-            "it again, or twice at once, changes nothing. Goes forward only and refuses a file that\n"
-            "has changed since it was applied. With WHOP_COMPANY_ID, makes that company a tenant.\n"
-            "Uses DATABASE_DIRECT_URL (no pooler in between), else DATABASE_URL.\n\n"
-            "  --check   change nothing; exit 1 if something is missing or not as it was applied\n",
+    .help =
+        "Applies what is missing of schema/sql, each file in a transaction of its own; running\n"
+        "it again, or twice at once, changes nothing. Goes forward only and refuses a file that\n"
+        "has changed since it was applied. With WHOP_COMPANY_ID, makes that company a tenant.\n"
+        "Uses DATABASE_DIRECT_URL (no pooler in between), else DATABASE_URL.\n\n"
+        "  --check   change nothing; exit 1 if something is missing or not as it was applied\n",
     .run = run,
 };

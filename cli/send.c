@@ -170,9 +170,8 @@ static int parse(struct send_options *options, int count, char **words)
     if (optind == count && options->from_path == NULL)
         return cli_usage(words[0], "it needs a KIND or --from FILE");
     options->request.kind = optind < count ? words[optind] : "(file)";
-    if (options->request.message != NULL &&
-        (options->request.message[0] == '\0' ||
-         strlen(options->request.message) >= SIGNATURE_ID_MAX))
+    if (options->request.message != NULL && (options->request.message[0] == '\0' ||
+                                             strlen(options->request.message) >= SIGNATURE_ID_MAX))
         return cli_usage(words[0], "--id takes 1 to %d bytes", SIGNATURE_ID_MAX - 1);
     if (options->request.values.payment != NULL &&
         strlen(options->request.values.payment) >= BODY_ID_SIZE)
@@ -246,7 +245,7 @@ static void print_people(const struct send_options *options, const struct forged
     struct table table;
     table_init(&table, heads, ARRAY_LEN(heads));
     for (int64_t i = 0; i < options->count; i++) {
-        table_printf(&table, "%d", results[i].status);
+        table_printf(&table, results[i].status != 0 ? "%d" : "none", results[i].status);
         table_add(&table, forged[i].event_id);
         table_add(&table, options->request.kind);
         table_add(&table, forged[i].generation);
@@ -265,7 +264,8 @@ static void print_json(const struct send_options *options, const struct forged *
     for (int64_t i = 0; i < options->count; i++) {
         json_begin_object(&writer, NULL);
         json_put_text(&writer, "event", forged[i].event_id);
-        json_put_text(&writer, "webhook_id", forged[i].message[0] != '\0' ? forged[i].message : NULL);
+        json_put_text(&writer, "webhook_id",
+                      forged[i].message[0] != '\0' ? forged[i].message : NULL);
         json_put_text(&writer, "kind", options->request.kind);
         json_put_text(&writer, "generation", forged[i].generation);
         json_put_text(&writer, "payment", options->request.from == NULL ? forged[i].payment : NULL);
@@ -384,7 +384,8 @@ const struct cli_command command_send = {
     .usage = "KIND [options] | --from FILE [options] | --list",
     .purpose = "send forged events to ingest, rightly or wrongly signed",
     .help =
-        "Signs with the first of WHOP_WEBHOOK_SECRET and sends to HTTP_LISTEN on this machine. Ids\n"
+        "Signs with the first of WHOP_WEBHOOK_SECRET and sends to HTTP_LISTEN on this machine. "
+        "Ids\n"
         "and times are new each time unless given. Exit 0 if every answer was the expected one.\n\n"
         "  --list               kinds and generations there are samples of\n"
         "  --from FILE          this body instead of a sample (- for stdin); its id is kept\n"

@@ -114,8 +114,9 @@ static struct err open_connection(const struct sender_target *target, int *out)
     (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout);
     (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof timeout);
     if (connect(fd, (const struct sockaddr *)&target->address, target->address_size) != 0) {
-        struct err err = err_make(ERR_SYSTEM, "cannot connect to %s: %s; is whopline-ingest running?",
-                                  target->host, strerror(errno));
+        struct err err =
+            err_make(ERR_SYSTEM, "cannot connect to %s: %s; is whopline-ingest running?",
+                     target->host, strerror(errno));
         close(fd);
         return err;
     }
@@ -168,7 +169,8 @@ static struct err read_answer(int fd, int *status, bool *keep)
             const char *length = find_header(answer, "content-length");
             unsigned long body = length != NULL ? strtoul(length, NULL, 10) : 0;
             const char *connection = find_header(answer, "connection");
-            *keep = length != NULL && (connection == NULL || strncasecmp(connection, "close", 5) != 0);
+            *keep =
+                length != NULL && (connection == NULL || strncasecmp(connection, "close", 5) != 0);
             need = (size_t)(head_end - answer) + 4 + body;
         }
     }

@@ -306,8 +306,8 @@ static struct err try_redis(struct report *report)
     TRY(ask_integer(report, "DBSIZE", "", &keys));
     json_put_integer(&report->json, "keys", keys);
     output_number(keys, number);
-    buf_printf(&report->people, "Redis       ok, %s keys (nearly all of them remembered event ids)\n",
-               number);
+    buf_printf(&report->people,
+               "\nRedis       ok, %s keys (nearly all of them remembered event ids)\n", number);
     TRY(report_queues(report));
     key_events_dead(report->cli->config.stream_prefix, key);
     TRY(ask_integer(report, "XLEN", key, &dead));
@@ -343,7 +343,7 @@ static void report_redis(struct report *report)
     json_put_flag(&report->json, "ok", !err_failed(&err));
     if (err_failed(&err)) {
         json_put_text(&report->json, "error", err_text(&err));
-        buf_printf(&report->people, "Redis       %s\n", err_text(&err));
+        buf_printf(&report->people, "\nRedis       %s\n", err_text(&err));
         buf_printf(&report->broken, "%s\n", err_text(&err));
     } else {
         buf_add_text(report->json.out, ",");

@@ -62,7 +62,8 @@
     "  || coalesce(' ' || currency, '') || coalesce(', plan ' || whop_plan_id, '')"                \
     "  || coalesce(', pack ' || pack_id, '') || coalesce(', user ' || whop_user_id, '')"           \
     "  FROM found_payments"                                                                        \
-    " UNION ALL SELECT created_at, 7, 'ledger', id::text, to_char(amount, 'SG999,999,999,999')"    \
+    " UNION ALL SELECT created_at, 7, 'ledger', id::text,"                                         \
+    "  CASE WHEN amount > 0 THEN '+' ELSE '' END || to_char(amount, 'FM999,999,999,990')"          \
     "  || ' credits (' || kind || ') for ' || owner_id || ', balance '"                            \
     "  || to_char(balance_after, 'FM999,999,999,990') || ', by ' || source_type || ' '"            \
     "  || source_id || coalesce(', flag ' || flag, '') FROM ledger"                                \
@@ -72,7 +73,7 @@
     "  || coalesce(handled_by, '?') FROM reviews WHERE handled_at IS NOT NULL"
 
 #define TRACE_SQL                                                                                  \
-    "WITH " FOUND_EVENTS FOUND_PAYMENTS " SELECT at, what, id, replace(text, '+  ', '+') AS text"  \
+    "WITH " FOUND_EVENTS FOUND_PAYMENTS " SELECT at, what, id, text"                               \
     " FROM (" EVENT_STEPS JOB_STEPS MONEY_STEPS ") steps ORDER BY at, rank, id"
 
 #define PEOPLE_SQL                                                                                 \
@@ -125,7 +126,8 @@ const struct cli_command command_trace = {
     .name = "trace",
     .usage = "ID [--json]",
     .purpose = "everything known about an event, payment, membership, user or job",
-    .help = "\"He paid, where are his credits?\" ID is an event's id or webhook-id, or the id of a\n"
-            "payment, membership, user or job. Every step in the order it happened.\n",
+    .help =
+        "\"He paid, where are his credits?\" ID is an event's id or webhook-id, or the id of a\n"
+        "payment, membership, user or job. Every step in the order it happened.\n",
     .run = run,
 };
