@@ -123,7 +123,6 @@ static int on_header_value(llhttp_t *llhttp, const char *at, size_t len)
 static int on_headers_complete(llhttp_t *llhttp)
 {
     parser_of(llhttp)->phase = PHASE_BODY;
-    llhttp->upgrade = 0; /* nothing here changes protocols; RFC 9110 lets a server ignore it */
     return HPE_PAUSED;
 }
 
