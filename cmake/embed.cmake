@@ -3,7 +3,7 @@
 #   struct embedded_file { const char *name; const char *bytes; size_t size; };
 #   extern const struct embedded_file NAME[];   sorted by file name
 #   extern const size_t NAME_count;
-# name is the file's name without folder and extension; bytes end in a NUL that size does not count.
+# name is the file's name without folder and last extension; bytes end in a NUL that size does not count.
 
 function(whopline_embed name dir ext)
   file(GLOB files CONFIGURE_DEPENDS ${dir}/*.${ext})

@@ -3,7 +3,7 @@ set(arrays "")
 set(table "")
 set(count 0)
 foreach(file ${FILES})
-  get_filename_component(stem ${file} NAME_WE)
+  get_filename_component(stem ${file} NAME_WLE)
   file(READ ${file} hex HEX)
   string(REGEX REPLACE "([0-9a-f][0-9a-f])" "0x\\1," bytes "${hex}")
   # Lines of bounded length: some tools choke on one of 100 kB.

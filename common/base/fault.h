@@ -12,7 +12,7 @@
 #ifdef WHOPLINE_FAULTS
 bool fault_hit(const char *point);
 void fault_load(const char *specification); /* NULL or "": none; ends the process if malformed */
-#define FAULT(point) fault_hit(point)
+#define FAULT(point) fault_hit(#point)
 #else
 #define FAULT(point) false
 #endif

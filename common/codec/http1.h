@@ -4,8 +4,9 @@
  *
  * llhttp does the grammar without any lenient flag; what it lets through and RFC 9112 does not
  * (Host missing or twice, TE in HTTP/1.0, both lengths, a body on GET, absolute targets ...) is
- * refused here. The parser copies what it keeps, so input buffers may be reused at once. One parser
- * per connection, one thread; after HTTP1_ERROR only http1_free is allowed.
+ * refused here. Upgrade is ignored, trailers are read and dropped. The parser copies what it keeps,
+ * so input buffers may be reused at once. One parser per connection, one thread; after HTTP1_ERROR
+ * only http1_request and http1_free are allowed.
  *
  *            feed                 feed                  http1_next
  *   [start] ─────> HTTP1_HEAD ───────────> HTTP1_DONE ────────────> [start]
@@ -35,7 +36,7 @@ struct http1_header {
 /* Spans point into the parser and are valid until http1_next or http1_free. */
 struct http1_request {
     enum http1_method method;
-    struct span path; /* of the target, without query; begins with '/' */
+    struct span path; /* of the target, without query; begins with '/'; escapes as they came */
     const struct http1_header *headers;
     size_t header_count;
     int64_t content_length; /* declared; -1 where there is none */
@@ -51,17 +52,22 @@ struct http1 *http1_new(const struct http1_limits *limits); /* limits: copied */
 void http1_free(struct http1 *parser);
 
 /* Feeds bytes; *used tells how many were taken. At HTTP1_HEAD and HTTP1_DONE the rest must be fed
- * again (after http1_next, for the latter): it may be a pipelined request. */
+ * again (after http1_next, for the latter): it may be a pipelined request. After HTTP1_HEAD feed
+ * again even if nothing is left (len 0): a request without a body is done then. The events do not
+ * depend on where the input is cut. */
 enum http1_event http1_feed(struct http1 *parser, const char *ptr, size_t len, size_t *used);
 const struct http1_request *http1_request(const struct http1 *parser);
-void http1_next(struct http1 *parser); /* after HTTP1_DONE; keeps its memory up to a small size */
+/* After HTTP1_DONE; keeps its memory up to a small size. Where keep_alive was false, whatever is
+ * fed from now on is an error. */
+void http1_next(struct http1 *parser);
 
 /* Bytes the parser holds for the request's body right now (its memory, for the global bound). */
 size_t http1_body_bytes(const struct http1 *parser);
 /* Nothing of a next request has arrived yet. */
 bool http1_is_idle(const struct http1 *parser);
 
-/* The value of the header and how often it occurs; an absent one has a NULL pointer. */
+/* The first value of the header and how often it occurs (count may be NULL); an absent one has a
+ * NULL pointer. */
 struct span http1_header(const struct http1_request *request, const char *name, size_t *count);
 
 #endif

@@ -52,12 +52,17 @@ struct signature_check {
 
 struct signature_keys;
 
-/* secrets: comma separated, at most SIGNATURE_SECRETS_MAX, none empty. Refuses with CONFIG. */
+/* secrets: comma separated, at most SIGNATURE_SECRETS_MAX, none empty; blanks around one are not
+ * part of it. Refuses with CONFIG. */
 MUST_CHECK struct err signature_keys_new(const char *secrets, struct signature_keys **out);
+/* The same from a list, byte by byte as they are: a secret may hold commas and blanks. */
+MUST_CHECK struct err signature_keys_new_list(const struct span *secrets, size_t count,
+                                              struct signature_keys **out);
 void signature_keys_free(struct signature_keys *keys);
 
-/* What can be known before the body is read. schemes: an OR of enum signature_scheme; the standard
- * one is chosen when its headers are there, bare hex only if asked for. */
+/* What can be known before the body is read: also that no signature in the header is well-formed.
+ * schemes: an OR of enum signature_scheme; the standard one is chosen when one of its headers is
+ * there, bare hex only if asked for. A webhook-id must be text (encoding_is_text): it is kept. */
 enum signature_result signature_precheck(const struct signature_headers *headers, unsigned schemes,
                                          int64_t now_s, int64_t tolerance_s,
                                          struct signature_check *check);

@@ -1,0 +1,64 @@
+#ifndef WHOPLINE_CLI_H
+#define WHOPLINE_CLI_H
+/* What the operator's commands share: settings, stores, failing well.
+ *
+ * A command is a function that gets its own words (words[0] is "whopline VERB", for getopt's
+ * messages) and returns the exit status. It owns nothing of struct cli. What goes wrong is one line
+ * on stderr that says what and what to do; nothing here ever prints a secret. One thread. */
+#include "base/config.h"
+#include "io/pg.h"
+
+enum {
+    CLI_OK = 0,
+    CLI_FAILED = 1, /* also: something needs attention */
+    CLI_USAGE = 2,  /* also: something is broken (status) */
+};
+
+struct cli {
+    struct config config;
+    struct buf problems; /* with the settings; one per line */
+    struct pg *pg;       /* after cli_open_database */
+};
+
+struct cli_command {
+    const char *name;
+    const char *usage;   /* behind the name */
+    const char *purpose; /* one line */
+    const char *help;    /* the rest of --help */
+    int (*run)(struct cli *cli, int count, char **words);
+};
+
+/* The commands, each in the file of its name. */
+extern const struct cli_command command_migrate;
+extern const struct cli_command command_send;
+extern const struct cli_command command_sample;
+extern const struct cli_command command_status;
+extern const struct cli_command command_events;
+extern const struct cli_command command_trace;
+extern const struct cli_command command_credits;
+extern const struct cli_command command_config;
+
+/* Prints the error and returns the exit status that goes with it. */
+int cli_fail(const struct err *err);
+/* Prints "whopline VERB: message" with where help is, and returns CLI_USAGE. */
+int cli_usage(const char *words0, const char *format, ...) PRINTF_LIKE(2, 3);
+
+/* Connects to DATABASE_URL and checks that the schema is ours. */
+MUST_CHECK struct err cli_open_database(struct cli *cli);
+
+/* Runs the query with its result as JSON and prints it: an array of objects, one per row. */
+MUST_CHECK struct err cli_print_json(struct cli *cli, const char *query,
+                                     const struct pg_param *params, size_t count);
+
+/* The tenant of that slug or company id; without one (NULL), WHOP_COMPANY_ID's or the only one.
+ * slug: written to the buffer, may be NULL. */
+MUST_CHECK struct err cli_find_tenant(struct cli *cli, const char *name, int64_t *out,
+                                      struct buf *slug);
+
+/* A whole number within bounds, as an option's value. */
+bool cli_parse_number(const char *text, int64_t min, int64_t max, int64_t *out);
+
+/* The name nearest to what was typed, or NULL if none is near. */
+const char *cli_nearest(const char *typed, const char *const *names, size_t count);
+
+#endif

@@ -1,0 +1,37 @@
+#ifndef WHOPLINE_OUTCOME_H
+#define WHOPLINE_OUTCOME_H
+/* What became of an event, in words, as SQL. For statements that call the event e: OUTCOME_JOINS
+ * goes behind its FROM, OUTCOME_TEXT among the columns; e's progress and number of jobs are
+ * outcome_progress.progress and .jobs. */
+
+#define OUTCOME_JOINS                                                                              \
+    " LEFT JOIN LATERAL (SELECT progress, jobs FROM event_progress WHERE id = e.id)"               \
+    "  outcome_progress ON true"                                                                   \
+    " LEFT JOIN LATERAL (SELECT string_agg(DISTINCT reason, ', ') AS reasons"                      \
+    "  FROM jobs WHERE event_id = e.id AND reason IS NOT NULL) outcome_jobs ON true"               \
+    " LEFT JOIN LATERAL (SELECT amount, owner_id FROM credit_transactions t"                       \
+    "  JOIN credit_accounts a ON a.id = t.account_id"                                              \
+    "  WHERE t.tenant_id = e.tenant_id AND t.source_type = 'payment'"                              \
+    "  AND t.source_id = e.payment_id AND t.event_id = e.id LIMIT 1) outcome_grant ON true"        \
+    " LEFT JOIN LATERAL (SELECT reason FROM credit_review r"                                       \
+    "  WHERE r.tenant_id = e.tenant_id AND r.whop_payment_id = e.payment_id"                       \
+    "  AND r.state = 'open') outcome_review ON true"
+
+#define OUTCOME_TEXT                                                                               \
+    "CASE WHEN e.status <> 'routed' THEN e.status || ': ' || e.reason"                             \
+    " WHEN outcome_progress.jobs = 0 THEN 'kept, nothing to do'"                                   \
+    " WHEN outcome_progress.progress = 'running' THEN 'running'"                                   \
+    " WHEN outcome_progress.progress IN ('dead', 'parked')"                                        \
+    "  THEN outcome_progress.progress || ': ' || outcome_jobs.reasons"                             \
+    " WHEN outcome_grant.amount IS NOT NULL"                                                       \
+    "  THEN 'granted ' || to_char(outcome_grant.amount, 'FM999,999,999,999')"                      \
+    "   || ' credits to ' || outcome_grant.owner_id"                                               \
+    " WHEN outcome_review.reason IS NOT NULL THEN 'in review: ' || outcome_review.reason"          \
+    " WHEN outcome_jobs.reasons = 'already_granted' THEN 'duplicate: already granted'"             \
+    " WHEN outcome_jobs.reasons IS NOT NULL THEN 'nothing to do: ' || outcome_jobs.reasons"        \
+    " ELSE outcome_progress.progress END"
+
+/* A time for people, in UTC. */
+#define OUTCOME_UTC(column) "to_char(" column " AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS')"
+
+#endif

@@ -1,0 +1,164 @@
+#include "cli/output.h"
+
+#include <stdarg.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+/* C0, DEL, and C1 as UTF-8 (c2 80 .. c2 9f): what a terminal would act on. Returns its length. */
+static size_t control_at(const unsigned char *text)
+{
+    if (text[0] < 0x20 || text[0] == 0x7f)
+        return 1;
+    return text[0] == 0xc2 && text[1] >= 0x80 && text[1] <= 0x9f ? 2 : 0;
+}
+
+void output_add_clean(struct buf *out, const char *text)
+{
+    const unsigned char *byte = (const unsigned char *)text;
+    while (*byte != '\0') {
+        size_t control = control_at(byte);
+        if (control > 0)
+            buf_add_text(out, "?");
+        else
+            buf_add(out, byte, 1);
+        byte += control > 0 ? control : 1;
+    }
+}
+
+/* Characters, not bytes: names and ids may hold any UTF-8. */
+static size_t width_of(const char *text)
+{
+    size_t width = 0;
+    for (; *text != '\0'; text++)
+        if (((unsigned char)*text & 0xc0) != 0x80)
+            width++;
+    return width;
+}
+
+static const char *head_text(const struct table *table, size_t column)
+{
+    const char *head = table->heads[column];
+    return head[0] == '>' ? head + 1 : head;
+}
+
+void table_init(struct table *table, const char *const *heads, size_t columns)
+{
+    REQUIRE(columns > 0 && columns <= TABLE_COLUMNS_MAX);
+    *table = (struct table){.heads = heads, .columns = columns};
+    for (size_t i = 0; heads != NULL && i < columns; i++)
+        table->widths[i] = width_of(head_text(table, i));
+}
+
+void table_add(struct table *table, const char *text)
+{
+    size_t column = table->cells % table->columns;
+    size_t begin = table->text.len;
+    output_add_clean(&table->text, text == NULL || text[0] == '\0' ? "-" : text);
+    size_t width = width_of(buf_text(&table->text) + begin);
+    buf_add(&table->text, "", 1);
+    if (width > table->widths[column])
+        table->widths[column] = width;
+    table->cells++;
+}
+
+void table_printf(struct table *table, const char *format, ...)
+{
+    char text[256];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    table_add(table, text);
+}
+
+size_t table_rows(const struct table *table)
+{
+    return table->cells / table->columns;
+}
+
+static void write_cell(const struct table *table, size_t column, const char *text, struct buf *out)
+{
+    size_t padding = table->widths[column] - width_of(text);
+    bool right = table->heads != NULL && table->heads[column][0] == '>';
+    bool last = column + 1 == table->columns;
+    if (right)
+        buf_printf(out, "%*s", (int)padding, "");
+    buf_add_text(out, text);
+    if (!right && !last)
+        buf_printf(out, "%*s", (int)padding, "");
+    buf_add_text(out, last ? "\n" : "  ");
+}
+
+void table_write(struct table *table, const char *indent, struct buf *out)
+{
+    REQUIRE(table->cells % table->columns == 0);
+    if (table->heads != NULL) {
+        buf_printf(out, "%s%s", indent, output_on(OUTPUT_STRONG));
+        for (size_t i = 0; i < table->columns; i++)
+            write_cell(table, i, head_text(table, i), out);
+        buf_add_text(out, output_off());
+    }
+    const char *cell = buf_text(&table->text);
+    for (size_t i = 0; i < table->cells; i++) {
+        if (i % table->columns == 0)
+            buf_add_text(out, indent);
+        write_cell(table, i % table->columns, cell, out);
+        cell += strlen(cell) + 1;
+    }
+    buf_close(&table->text);
+    table->cells = 0;
+}
+
+void table_print(struct table *table, const char *indent)
+{
+    struct buf out = {0};
+    table_write(table, indent, &out);
+    fputs(buf_text(&out), stdout);
+    buf_close(&out);
+}
+
+void output_age(int64_t seconds, char out[OUTPUT_SHORT])
+{
+    enum { MINUTE = 60, HOUR = 3600, DAY = 86400 };
+    if (seconds < 0)
+        seconds = 0;
+    if (seconds < 2 * MINUTE)
+        snprintf(out, OUTPUT_SHORT, "%lld s", (long long)seconds);
+    else if (seconds < 2 * HOUR)
+        snprintf(out, OUTPUT_SHORT, "%lld min", (long long)(seconds / MINUTE));
+    else if (seconds < 2 * DAY)
+        snprintf(out, OUTPUT_SHORT, "%lld h", (long long)(seconds / HOUR));
+    else
+        snprintf(out, OUTPUT_SHORT, "%lld d", (long long)(seconds / DAY));
+}
+
+void output_number(int64_t number, char out[OUTPUT_SHORT])
+{
+    char digits[OUTPUT_SHORT];
+    int len = snprintf(digits, sizeof digits, "%lld", (long long)number);
+    size_t used = 0;
+    for (int i = 0; i < len; i++) {
+        out[used++] = digits[i];
+        int left = len - 1 - i;
+        if (left > 0 && left % 3 == 0 && digits[i] != '-')
+            out[used++] = ',';
+    }
+    out[used] = '\0';
+}
+
+static bool has_colour(void)
+{
+    const char *no_colour = getenv("NO_COLOR");
+    return isatty(STDOUT_FILENO) == 1 && (no_colour == NULL || no_colour[0] == '\0');
+}
+
+const char *output_on(enum output_tone tone)
+{
+    static const char *const sequences[] = {"", "\033[32m", "\033[33m", "\033[31m", "\033[1m"};
+    return has_colour() ? sequences[tone] : "";
+}
+
+const char *output_off(void)
+{
+    return has_colour() ? "\033[0m" : "";
+}

@@ -1,0 +1,428 @@
+/* whopline status: is it receiving, is it keeping up, is somebody hurt? */
+#include "cli/cli.h"
+#include "cli/output.h"
+#include "codec/json.h"
+#include "io/redis.h"
+#include "service/keys.h"
+#include "service/migrate.h"
+
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { REDIS_TIMEOUT_MS = 3000 };
+
+/* Both forms are written side by side; the one not asked for is thrown away. */
+struct report {
+    struct cli *cli;
+    struct json_writer json;
+    struct buf json_text;
+    struct buf people;
+    struct buf attention; /* one line each */
+    struct buf broken;
+    struct redis *redis;
+};
+
+static void note(struct buf *lines, const char *what, int64_t count, const char *todo)
+{
+    char number[OUTPUT_SHORT];
+    output_number(count, number);
+    buf_printf(lines, "%s %s%s%s\n", number, what, todo[0] != '\0' ? ": " : "", todo);
+}
+
+/* --- PostgreSQL ------------------------------------------------------------------------------ */
+
+static struct err report_tenants(struct report *report)
+{
+    static const char *const heads[] = {"TENANT", "STATUS", "LAST EVENT", "KIND", ">LAST HOUR"};
+    struct pg *pg = report->cli->pg;
+    struct table table;
+    TRY(pg_exec(pg,
+                "SELECT t.slug, t.status, e.kind,"
+                " extract(epoch FROM whopline_now() - e.received_at)::bigint,"
+                " (SELECT count(*) FROM webhook_events h WHERE h.tenant_id = t.id"
+                "  AND h.received_at > whopline_now() - interval '1 hour')"
+                " FROM tenants t LEFT JOIN LATERAL (SELECT kind, received_at FROM webhook_events"
+                "  WHERE tenant_id = t.id ORDER BY received_at DESC LIMIT 1) e ON true"
+                " ORDER BY t.slug",
+                NULL, 0));
+    table_init(&table, heads, ARRAY_LEN(heads));
+    json_begin_array(&report->json, "tenants");
+    for (size_t row = 0; row < pg_rows(pg); row++) {
+        char age[OUTPUT_SHORT] = "";
+        json_begin_object(&report->json, NULL);
+        json_put_text(&report->json, "slug", pg_get(pg, row, 0));
+        json_put_text(&report->json, "status", pg_get(pg, row, 1));
+        if (!pg_is_null(pg, row, 3)) {
+            output_age(pg_get_integer(pg, row, 3), age);
+            json_put_text(&report->json, "last_event_kind", pg_get(pg, row, 2));
+            json_put_integer(&report->json, "last_event_age_s", pg_get_integer(pg, row, 3));
+        }
+        json_put_integer(&report->json, "events_last_hour", pg_get_integer(pg, row, 4));
+        json_end_object(&report->json);
+        table_add(&table, pg_get(pg, row, 0));
+        table_add(&table, pg_get(pg, row, 1));
+        table_printf(&table, "%s%s", age, age[0] != '\0' ? " ago" : "none yet");
+        table_add(&table, pg_get(pg, row, 2));
+        table_add(&table, pg_get(pg, row, 4));
+        if (strcmp(pg_get(pg, row, 1), "active") != 0)
+            buf_printf(&report->attention, "tenant %s is %s\n", pg_get(pg, row, 0),
+                       pg_get(pg, row, 1));
+    }
+    if (pg_rows(pg) == 0)
+        buf_add_text(&report->attention,
+                     "no tenant yet: set WHOP_COMPANY_ID and run `whopline migrate`\n");
+    json_end_array(&report->json);
+    buf_add_text(&report->people, "\n");
+    table_write(&table, "", &report->people);
+    return ERR_NONE;
+}
+
+static struct err report_jobs(struct report *report)
+{
+    static const char *const names[] = {"queued", "unrelayed", "parked", "dead"};
+    struct pg *pg = report->cli->pg;
+    TRY(pg_exec(pg,
+                "SELECT count(*) FILTER (WHERE state = 'queued'),"
+                " count(*) FILTER (WHERE state = 'queued' AND relayed_at IS NULL),"
+                " count(*) FILTER (WHERE state = 'parked'),"
+                " count(*) FILTER (WHERE state = 'dead')"
+                " FROM jobs WHERE state IN ('queued', 'parked', 'dead')",
+                NULL, 0));
+    json_begin_object(&report->json, "jobs");
+    buf_add_text(&report->people, "\njobs:");
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        char number[OUTPUT_SHORT];
+        output_number(pg_get_integer(pg, 0, i), number);
+        json_put_integer(&report->json, names[i], pg_get_integer(pg, 0, i));
+        buf_printf(&report->people, "%s %s %s", i > 0 ? "," : "", number, names[i]);
+    }
+    json_end_object(&report->json);
+    buf_add_text(&report->people, "\n");
+    return ERR_NONE;
+}
+
+/* Rows of (what, reason, count), each of which an operator should look at. */
+static struct err report_attention(struct report *report)
+{
+    struct pg *pg = report->cli->pg;
+    TRY(pg_exec(pg,
+                "SELECT 'job ' || state, reason, count(*) FROM jobs"
+                " WHERE state IN ('parked', 'dead') GROUP BY 1, 2"
+                " UNION ALL SELECT 'event quarantined', reason, count(*) FROM webhook_events"
+                " WHERE status = 'quarantined' GROUP BY 1, 2"
+                " UNION ALL SELECT 'payment in review', reason, count(*) FROM credit_review"
+                " WHERE state = 'open' GROUP BY 1, 2 ORDER BY 1, 2",
+                NULL, 0));
+    json_begin_array(&report->json, "attention");
+    for (size_t row = 0; row < pg_rows(pg); row++) {
+        json_begin_object(&report->json, NULL);
+        json_put_text(&report->json, "what", pg_get(pg, row, 0));
+        json_put_text(&report->json, "reason", pg_get(pg, row, 1));
+        json_put_integer(&report->json, "count", pg_get_integer(pg, row, 2));
+        json_end_object(&report->json);
+        note(&report->attention, pg_get(pg, row, 0), pg_get_integer(pg, row, 2),
+             pg_get(pg, row, 1));
+    }
+    json_end_array(&report->json);
+    return ERR_NONE;
+}
+
+static struct err report_schema(struct report *report)
+{
+    struct migrate_status status;
+    TRY(migrate_inspect(report->cli->pg, &status));
+    json_put_text(&report->json, "schema", status.last);
+    buf_printf(&report->people, "PostgreSQL  ok, schema %s%s\n", status.last,
+               status.newer > 0 ? ", newer than this program" : "");
+    return migrate_check(report->cli->pg);
+}
+
+static struct err try_postgresql(struct report *report)
+{
+    TRY(cli_open_database(report->cli));
+    TRY(report_schema(report));
+    TRY(report_tenants(report));
+    TRY(report_jobs(report));
+    return report_attention(report);
+}
+
+static void report_postgresql(struct report *report)
+{
+    json_begin_object(&report->json, "postgresql");
+    struct buf inside = {0};
+    struct json_writer outer = report->json;
+    struct json_writer writer = {.out = &inside};
+    report->json = writer;
+    struct err err = try_postgresql(report);
+    report->json = outer;
+    json_put_flag(&report->json, "ok", !err_failed(&err));
+    if (err_failed(&err)) {
+        json_put_text(&report->json, "error", err_text(&err));
+        buf_printf(&report->people, "PostgreSQL  %s\n", err_text(&err));
+        buf_printf(&report->broken, "%s\n", err_text(&err));
+    } else {
+        buf_add_text(report->json.out, ",");
+        buf_add(report->json.out, inside.ptr, inside.len);
+    }
+    json_end_object(&report->json);
+    buf_close(&inside);
+}
+
+/* --- Redis ----------------------------------------------------------------------------------- */
+
+static struct err ask(struct report *report, const char *command, const char *key, const char *more,
+                      struct redis_reply **out)
+{
+    struct span words[8] = {span_of(command), span_of(key)};
+    size_t count = key[0] != '\0' ? 2 : 1;
+    while (more[0] != '\0') {
+        words[count++] = (struct span){more, strcspn(more, " ")};
+        more += strcspn(more, " ");
+        more += strspn(more, " ");
+    }
+    return redis_call(report->redis, words, count, out);
+}
+
+static struct err ask_integer(struct report *report, const char *command, const char *key,
+                              int64_t *out)
+{
+    struct redis_reply *reply = NULL;
+    TRY(ask(report, command, key, "", &reply));
+    *out = redis_reply_integer(reply);
+    redis_reply_free(reply);
+    return ERR_NONE;
+}
+
+/* Given to a worker and not done. A group that is not there yet has nothing pending. */
+static struct err ask_pending(struct report *report, const char *key, int64_t *out)
+{
+    struct redis_reply *reply = NULL;
+    struct err err = ask(report, "XPENDING", key, KEYS_GROUP, &reply);
+    *out = 0;
+    if (err.code == ERR_REDIS_REPLY && strstr(err.text, "NOGROUP") != NULL)
+        return ERR_NONE;
+    if (err_failed(&err))
+        return err;
+    *out = redis_reply_integer(redis_reply_at(reply, 0));
+    redis_reply_free(reply);
+    return ERR_NONE;
+}
+
+/* Age of the oldest entry in seconds by Redis' clock, -1 if there is none. */
+static struct err ask_oldest(struct report *report, const char *key, int64_t now_s, int64_t *out)
+{
+    struct redis_reply *reply = NULL;
+    char id[32] = "";
+    *out = -1;
+    TRY(ask(report, "XRANGE", key, "- + COUNT 1", &reply));
+    struct span text = redis_reply_text(redis_reply_at(redis_reply_at(reply, 0), 0));
+    if (text.len > 0 && text.len < sizeof id)
+        memcpy(id, text.ptr, text.len);
+    redis_reply_free(reply);
+    int64_t ms = 0;
+    id[strcspn(id, "-")] = '\0';
+    if (cli_parse_number(id, 0, INT64_MAX, &ms))
+        *out = now_s - ms / 1000;
+    return ERR_NONE;
+}
+
+static struct err ask_time(struct report *report, int64_t *out)
+{
+    struct redis_reply *reply = NULL;
+    char seconds[32] = "";
+    TRY(ask(report, "TIME", "", "", &reply));
+    struct span text = redis_reply_text(redis_reply_at(reply, 0));
+    if (text.len < sizeof seconds)
+        memcpy(seconds, text.ptr, text.len);
+    redis_reply_free(reply);
+    return cli_parse_number(seconds, 0, INT64_MAX, out)
+               ? ERR_NONE
+               : err_make(ERR_REDIS_REPLY, "Redis does not tell the time");
+}
+
+static struct err report_queue(struct report *report, enum queue_name queue, int64_t now_s,
+                               struct table *table)
+{
+    const char *prefix = report->cli->config.stream_prefix;
+    char key[KEY_MAX];
+    char delayed_key[KEY_MAX];
+    char age[OUTPUT_SHORT] = "";
+    int64_t length;
+    int64_t pending;
+    int64_t delayed;
+    int64_t oldest_s;
+    key_stream(prefix, queue, key);
+    key_delayed(prefix, queue, delayed_key);
+    TRY(ask_integer(report, "XLEN", key, &length));
+    TRY(ask_pending(report, key, &pending));
+    TRY(ask_integer(report, "ZCARD", delayed_key, &delayed));
+    TRY(ask_oldest(report, key, now_s, &oldest_s));
+    if (oldest_s >= 0)
+        output_age(oldest_s, age);
+    json_begin_object(&report->json, NULL);
+    json_put_text(&report->json, "queue", queue_text(queue));
+    json_put_integer(&report->json, "waiting", length - pending);
+    json_put_integer(&report->json, "running", pending);
+    json_put_integer(&report->json, "delayed", delayed);
+    if (oldest_s >= 0)
+        json_put_integer(&report->json, "oldest_s", oldest_s);
+    json_end_object(&report->json);
+    table_add(table, queue_text(queue));
+    table_printf(table, "%lld", (long long)(length - pending));
+    table_printf(table, "%lld", (long long)pending);
+    table_printf(table, "%lld", (long long)delayed);
+    table_add(table, age);
+    return ERR_NONE;
+}
+
+static struct err report_queues(struct report *report)
+{
+    static const char *const heads[] = {"QUEUE", ">WAITING", ">RUNNING", ">DELAYED", "OLDEST"};
+    struct table table;
+    struct err err = ERR_NONE;
+    int64_t now_s = 0;
+    TRY(ask_time(report, &now_s));
+    table_init(&table, heads, ARRAY_LEN(heads));
+    json_begin_array(&report->json, "queues");
+    for (int queue = 0; queue < QUEUE_COUNT && !err_failed(&err); queue++)
+        err = report_queue(report, (enum queue_name)queue, now_s, &table);
+    json_end_array(&report->json);
+    if (!err_failed(&err)) {
+        buf_add_text(&report->people, "\n");
+        table_write(&table, "", &report->people);
+    }
+    buf_close(&table.text);
+    return err;
+}
+
+static struct err try_redis(struct report *report)
+{
+    char key[KEY_MAX];
+    char number[OUTPUT_SHORT];
+    int64_t dead = 0;
+    int64_t keys = 0;
+    TRY(redis_wait_ready(report->redis));
+    TRY(ask_integer(report, "DBSIZE", "", &keys));
+    json_put_integer(&report->json, "keys", keys);
+    output_number(keys, number);
+    buf_printf(&report->people,
+               "\nRedis       ok, %s keys (nearly all of them remembered event ids)\n", number);
+    TRY(report_queues(report));
+    key_events_dead(report->cli->config.stream_prefix, key);
+    TRY(ask_integer(report, "XLEN", key, &dead));
+    json_put_integer(&report->json, "dead_events", dead);
+    if (dead > 0)
+        note(&report->broken, "dead events in Redis", dead,
+             "they could not be journalled; see the journal's log");
+    return ERR_NONE;
+}
+
+static struct err open_redis(struct report *report, uv_loop_t *loop)
+{
+    const char *url = report->cli->config.redis_url;
+    if (url[0] == '\0')
+        return err_make(ERR_CONFIG, "REDIS_URL is not set, so Redis cannot be asked");
+    struct redis_options options = {.loop = loop, .url = url, .timeout_ms = REDIS_TIMEOUT_MS};
+    return redis_new(&options, &report->redis);
+}
+
+static void report_redis(struct report *report)
+{
+    uv_loop_t loop;
+    struct buf inside = {0};
+    struct json_writer outer;
+    uv_loop_init(&loop);
+    json_begin_object(&report->json, "redis");
+    outer = report->json;
+    report->json = (struct json_writer){.out = &inside};
+    struct err err = open_redis(report, &loop);
+    if (!err_failed(&err))
+        err = try_redis(report);
+    report->json = outer;
+    json_put_flag(&report->json, "ok", !err_failed(&err));
+    if (err_failed(&err)) {
+        json_put_text(&report->json, "error", err_text(&err));
+        buf_printf(&report->people, "\nRedis       %s\n", err_text(&err));
+        buf_printf(&report->broken, "%s\n", err_text(&err));
+    } else {
+        buf_add_text(report->json.out, ",");
+        buf_add(report->json.out, inside.ptr, inside.len);
+    }
+    json_end_object(&report->json);
+    buf_close(&inside);
+    if (report->redis != NULL)
+        redis_close(report->redis);
+    uv_run(&loop, UV_RUN_DEFAULT);
+    REQUIRE(uv_loop_close(&loop) == 0);
+}
+
+/* --- together -------------------------------------------------------------------------------- */
+
+static void add_lines(struct buf *out, const char *lines, enum output_tone tone, const char *label)
+{
+    while (*lines != '\0') {
+        size_t len = strcspn(lines, "\n");
+        char *line = mem_alloc(len + 1);
+        memcpy(line, lines, len);
+        line[len] = '\0';
+        buf_printf(out, "%s%s%s ", output_on(tone), label, output_off());
+        output_add_clean(out, line);
+        buf_add_text(out, "\n");
+        free(line);
+        lines += len + 1;
+    }
+}
+
+static int finish(struct report *report, bool json)
+{
+    static const char *const words[] = {"fine", "attention", "broken"};
+    int status = report->broken.len > 0 ? 2 : report->attention.len > 0 ? 1 : 0;
+    json_put_text(&report->json, "status", words[status]);
+    json_end_object(&report->json);
+    buf_add_text(&report->people, "\n");
+    add_lines(&report->people, buf_text(&report->broken), OUTPUT_BAD, "broken:");
+    add_lines(&report->people, buf_text(&report->attention), OUTPUT_WARNING, "attention:");
+    if (status == 0)
+        buf_printf(&report->people, "%sfine%s\n", output_on(OUTPUT_GOOD), output_off());
+    if (json)
+        printf("%s\n", buf_text(&report->json_text));
+    else
+        fputs(buf_text(&report->people), stdout);
+    return status;
+}
+
+static int run(struct cli *cli, int count, char **words)
+{
+    static const struct option options[] = {{"json", no_argument, NULL, 'j'}, {NULL, 0, NULL, 0}};
+    bool json = false;
+    int option;
+    while ((option = getopt_long(count, words, "", options, NULL)) != -1) {
+        if (option != 'j')
+            return CLI_USAGE;
+        json = true;
+    }
+    if (optind < count)
+        return cli_usage(words[0], "it takes no arguments");
+    struct report report = {.cli = cli};
+    report.json = (struct json_writer){.out = &report.json_text};
+    json_begin_object(&report.json, NULL);
+    report_postgresql(&report);
+    report_redis(&report);
+    int status = finish(&report, json);
+    buf_close(&report.json_text);
+    buf_close(&report.people);
+    buf_close(&report.attention);
+    buf_close(&report.broken);
+    return status;
+}
+
+const struct cli_command command_status = {
+    .name = "status",
+    .usage = "[--json]",
+    .purpose = "is it receiving, is it keeping up, does something need you",
+    .help = "Exit status, for monitors: 0 fine; 1 something needs attention (parked or dead jobs,\n"
+            "quarantined events, payments in review); 2 broken (a store cannot be reached, the\n"
+            "schema is not ours, events that could not be journalled).\n",
+    .run = run,
+};

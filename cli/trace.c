@@ -1,0 +1,133 @@
+/* whopline trace: everything known about an id, in the order it happened. */
+#include "cli/cli.h"
+#include "cli/output.h"
+
+#include <getopt.h>
+#include <stdio.h>
+
+/* Events the id stands for: its own, those of that payment, membership or user, the cause of a job.
+ * Only if there are none, the columns without an index are searched. */
+#define FOUND_EVENTS                                                                               \
+    "indexed AS (SELECT id FROM webhook_events WHERE id = $1"                                      \
+    "  UNION SELECT id FROM webhook_events WHERE payment_id = $1"                                  \
+    "  UNION SELECT id FROM webhook_events WHERE membership_id = $1"                               \
+    "  UNION SELECT id FROM webhook_events WHERE user_id = $1"                                     \
+    "  UNION SELECT event_id FROM jobs WHERE id::text = $1 AND event_id IS NOT NULL),"             \
+    " events AS (SELECT e.* FROM webhook_events e JOIN indexed USING (id)"                         \
+    "  UNION ALL SELECT * FROM webhook_events WHERE NOT EXISTS (SELECT 1 FROM indexed)"            \
+    "  AND (webhook_id = $1 OR entity_id = $1)),"                                                  \
+    " found_jobs AS (SELECT * FROM jobs WHERE event_id IN (SELECT id FROM events)"                 \
+    "  UNION SELECT * FROM jobs WHERE id::text = $1 OR trace = $1),"
+
+/* Money: the payments of these events or of that user, membership or id. */
+#define FOUND_PAYMENTS                                                                             \
+    "found_payments AS (SELECT p.* FROM payments p"                                                \
+    "  WHERE p.whop_payment_id = $1 OR p.whop_user_id = $1 OR p.whop_membership_id = $1"           \
+    "  OR (p.tenant_id, p.whop_payment_id) IN (SELECT tenant_id, payment_id FROM events)),"        \
+    " ledger AS (SELECT t.*, a.owner_id FROM credit_transactions t"                                \
+    "  JOIN credit_accounts a ON a.id = t.account_id"                                              \
+    "  WHERE a.owner_id = $1 OR t.source_id = $1 OR (t.source_type = 'payment'"                    \
+    "   AND (t.tenant_id, t.source_id) IN"                                                         \
+    "   (SELECT tenant_id, whop_payment_id FROM found_payments))),"                                \
+    " reviews AS (SELECT r.* FROM credit_review r WHERE r.whop_payment_id = $1"                    \
+    "  OR (r.tenant_id, r.whop_payment_id) IN"                                                     \
+    "  (SELECT tenant_id, whop_payment_id FROM found_payments)"                                    \
+    "  OR (r.tenant_id, r.whop_payment_id) IN (SELECT tenant_id, payment_id FROM events))"
+
+#define EVENT_STEPS                                                                                \
+    "SELECT occurred_at AS at, 1 AS rank, 'event' AS what, id,"                                    \
+    "  'happened at Whop: ' || type_raw AS text FROM events WHERE occurred_known"                  \
+    " UNION ALL SELECT received_at, 2, 'event', id, 'received by endpoint ' || endpoint"           \
+    "  || ', generation ' || generation FROM events"                                               \
+    " UNION ALL SELECT journalled_at, 3, 'event', id,"                                             \
+    "  'journalled: ' || status || coalesce(', ' || reason, '') FROM events"
+
+#define JOB_STEPS                                                                                  \
+    " UNION ALL SELECT created_at, 4, 'job', id::text,"                                            \
+    "  kind || ' created' || coalesce(' for ' || event_id, '') FROM found_jobs"                    \
+    " UNION ALL SELECT relayed_at, 5, 'job', id::text, 'given to Redis, queue ' || queue"          \
+    "  || CASE WHEN gen > 0 THEN ', put in again ' || gen || ' times' ELSE '' END"                 \
+    "  FROM found_jobs WHERE relayed_at IS NOT NULL"                                               \
+    " UNION ALL SELECT finished_at, 8, 'job', id::text, state || coalesce(': ' || reason, '')"     \
+    "  || CASE WHEN attempts > 0 THEN ', failed attempts before: ' || attempts ELSE '' END"        \
+    "  FROM found_jobs WHERE finished_at IS NOT NULL"                                              \
+    " UNION ALL SELECT greatest(whopline_now(), due_at), 9, 'job', id::text, 'still queued'"       \
+    "  || CASE WHEN relayed_at IS NULL THEN ', not given to Redis yet' ELSE '' END"                \
+    "  || CASE WHEN attempts > 0 THEN ', failed attempts: ' || attempts ELSE '' END"               \
+    "  || coalesce(', ' || reason, '') FROM found_jobs WHERE state = 'queued'"
+
+#define MONEY_STEPS                                                                                \
+    " UNION ALL SELECT updated_at, 6, 'payment', whop_payment_id,"                                 \
+    "  coalesce(status, 'status unknown') || coalesce(', ' || amount_text, '')"                    \
+    "  || coalesce(' ' || currency, '') || coalesce(', plan ' || whop_plan_id, '')"                \
+    "  || coalesce(', pack ' || pack_id, '') || coalesce(', user ' || whop_user_id, '')"           \
+    "  FROM found_payments"                                                                        \
+    " UNION ALL SELECT created_at, 7, 'ledger', id::text,"                                         \
+    "  CASE WHEN amount > 0 THEN '+' ELSE '' END || to_char(amount, 'FM999,999,999,990')"          \
+    "  || ' credits (' || kind || ') for ' || owner_id || ', balance '"                            \
+    "  || to_char(balance_after, 'FM999,999,999,990') || ', by ' || source_type || ' '"            \
+    "  || source_id || coalesce(', flag ' || flag, '') FROM ledger"                                \
+    " UNION ALL SELECT created_at, 7, 'review', whop_payment_id, 'in review: ' || reason"          \
+    "  FROM reviews"                                                                               \
+    " UNION ALL SELECT handled_at, 7, 'review', whop_payment_id, state || ' by '"                  \
+    "  || coalesce(handled_by, '?') FROM reviews WHERE handled_at IS NOT NULL"
+
+#define TRACE_SQL                                                                                  \
+    "WITH " FOUND_EVENTS FOUND_PAYMENTS " SELECT at, what, id, text"                               \
+    " FROM (" EVENT_STEPS JOB_STEPS MONEY_STEPS ") steps ORDER BY at, rank, id"
+
+#define PEOPLE_SQL                                                                                 \
+    "SELECT to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.MS'), what, id, text"            \
+    " FROM (" TRACE_SQL ") q"
+
+static int print_people(struct pg *pg, const char *id)
+{
+    static const char *const heads[] = {"TIME (UTC)", "WHAT", "ID", "HAPPENED"};
+    struct table table;
+    if (pg_rows(pg) == 0) {
+        fprintf(stderr,
+                "whopline: nothing is known about %s; an event that has just arrived may still be "
+                "in Redis (whopline status)\n",
+                id);
+        return CLI_FAILED;
+    }
+    table_init(&table, heads, ARRAY_LEN(heads));
+    for (size_t row = 0; row < pg_rows(pg); row++)
+        for (size_t column = 0; column < ARRAY_LEN(heads); column++)
+            table_add(&table, pg_get(pg, row, column));
+    table_print(&table, "");
+    return CLI_OK;
+}
+
+static int run(struct cli *cli, int count, char **words)
+{
+    static const struct option options[] = {{"json", no_argument, NULL, 'j'}, {NULL, 0, NULL, 0}};
+    bool json = false;
+    int option;
+    while ((option = getopt_long(count, words, "", options, NULL)) != -1) {
+        if (option != 'j')
+            return CLI_USAGE;
+        json = true;
+    }
+    if (optind + 1 != count)
+        return cli_usage(words[0], "it needs one id");
+    const struct pg_param params[] = {pg_text(words[optind])};
+    struct err err = cli_open_database(cli);
+    if (!err_failed(&err) && json)
+        err = cli_print_json(cli, TRACE_SQL, params, 1);
+    else if (!err_failed(&err))
+        err = pg_exec(cli->pg, PEOPLE_SQL, params, 1);
+    if (err_failed(&err))
+        return cli_fail(&err);
+    return json ? CLI_OK : print_people(cli->pg, words[optind]);
+}
+
+const struct cli_command command_trace = {
+    .name = "trace",
+    .usage = "ID [--json]",
+    .purpose = "everything known about an event, payment, membership, user or job",
+    .help =
+        "\"He paid, where are his credits?\" ID is an event's id or webhook-id, or the id of a\n"
+        "payment, membership, user or job. Every step in the order it happened.\n",
+    .run = run,
+};

@@ -1,0 +1,259 @@
+#include "codec/json.h"
+
+#include <yyjson.h>
+
+enum { PICK_MAX = 64 };
+
+static const struct json_value *value_of(const yyjson_val *val)
+{
+    return (const struct json_value *)val;
+}
+
+/* yyjson's accessors take pointers to what they do not change as if they did. */
+static yyjson_val *val_of(const struct json_value *value)
+{
+    return (yyjson_val *)(uintptr_t)value;
+}
+
+/* yyjson (before 0.13) has no bound of its own; it does not recurse either, so that the depth can
+ * be looked at afterwards. A document's values lie one behind the other in the order of the text,
+ * and a container knows where the value behind its last member lies. */
+static bool is_too_deep(yyjson_doc *doc)
+{
+    const yyjson_val *ends[JSON_DEPTH_MAX];
+    size_t depth = 0;
+    yyjson_val *val = yyjson_doc_get_root(doc);
+    for (size_t left = yyjson_doc_get_val_count(doc); left > 0; left--, val++) {
+        while (depth > 0 && val >= ends[depth - 1])
+            depth--;
+        if (!unsafe_yyjson_is_ctn(val))
+            continue;
+        if (depth == JSON_DEPTH_MAX)
+            return true;
+        ends[depth++] = unsafe_yyjson_get_next(val);
+    }
+    return false;
+}
+
+struct json_doc *json_parse(struct span text)
+{
+    if (text.len == 0)
+        return NULL;
+    yyjson_doc *doc = yyjson_read(text.ptr, text.len, YYJSON_READ_NUMBER_AS_RAW);
+    if (doc != NULL && is_too_deep(doc)) {
+        yyjson_doc_free(doc);
+        doc = NULL;
+    }
+    return (struct json_doc *)doc;
+}
+
+void json_free(struct json_doc *doc)
+{
+    yyjson_doc_free((yyjson_doc *)doc);
+}
+
+const struct json_value *json_root(const struct json_doc *doc)
+{
+    return value_of(yyjson_doc_get_root((yyjson_doc *)(uintptr_t)doc));
+}
+
+bool json_is_object(const struct json_value *value)
+{
+    return yyjson_is_obj(val_of(value));
+}
+
+bool json_is_array(const struct json_value *value)
+{
+    return yyjson_is_arr(val_of(value));
+}
+
+bool json_is_null(const struct json_value *value)
+{
+    return value == NULL || yyjson_is_null(val_of(value));
+}
+
+bool json_is_empty(const struct json_value *value)
+{
+    return yyjson_is_ctn(val_of(value)) && unsafe_yyjson_get_len(val_of(value)) == 0;
+}
+
+/* A name's bit in a set of 64: most members of a body are not looked for, and are passed over
+ * without being compared with every name. */
+static uint64_t name_bit(const char *name, size_t len)
+{
+    return len == 0 ? 1 : UINT64_C(1) << (((size_t)(unsigned char)name[0] + len * 11) & 63);
+}
+
+bool json_pick(const struct json_value *object, const char *const *names, size_t count,
+               const struct json_value **out)
+{
+    size_t lens[PICK_MAX];
+    uint64_t wanted = 0;
+    bool unique = true;
+    REQUIRE(count <= PICK_MAX);
+    for (size_t i = 0; i < count; i++) {
+        lens[i] = strlen(names[i]);
+        wanted |= name_bit(names[i], lens[i]);
+        out[i] = NULL;
+    }
+    if (!json_is_object(object))
+        return true;
+    yyjson_obj_iter iter = yyjson_obj_iter_with(val_of(object));
+    for (yyjson_val *key; (key = yyjson_obj_iter_next(&iter)) != NULL;) {
+        const char *text = unsafe_yyjson_get_str(key);
+        size_t len = unsafe_yyjson_get_len(key);
+        if ((wanted & name_bit(text, len)) == 0)
+            continue;
+        for (size_t i = 0; i < count; i++) {
+            if (lens[i] != len || memcmp(names[i], text, len) != 0)
+                continue;
+            if (out[i] == NULL)
+                out[i] = value_of(yyjson_obj_iter_get_val(key));
+            else
+                unique = false;
+        }
+    }
+    return unique;
+}
+
+const struct json_value *json_first(const struct json_value *array)
+{
+    return value_of(yyjson_arr_get_first(val_of(array)));
+}
+
+/* A string or a number as it was sent; NULL for everything else. */
+static struct span raw_text(const struct json_value *value)
+{
+    if (value == NULL || !(yyjson_is_str(val_of(value)) || yyjson_is_raw(val_of(value))))
+        return (struct span){NULL, 0};
+    return (struct span){unsafe_yyjson_get_str(val_of(value)),
+                         unsafe_yyjson_get_len(val_of(value))};
+}
+
+const char *json_text(const struct json_value *value, struct arena *arena, bool *odd)
+{
+    if (yyjson_is_bool(val_of(value)))
+        return yyjson_get_bool(val_of(value)) ? "true" : "false";
+    struct span text = raw_text(value);
+    if (text.len == 0)
+        return "";
+    if (memchr(text.ptr, '\0', text.len) != NULL) {
+        if (odd != NULL)
+            *odd = true;
+        return "";
+    }
+    return arena_copy(arena, text.ptr, text.len);
+}
+
+bool json_integer(const struct json_value *value, int64_t *out)
+{
+    struct span text = raw_text(value);
+    bool negative = text.len > 0 && text.ptr[0] == '-';
+    size_t i = negative ? 1 : 0;
+    int64_t number = 0;
+    if (text.len == i)
+        return false;
+    for (; i < text.len; i++) {
+        int digit = text.ptr[i] - '0';
+        if (digit < 0 || digit > 9 || __builtin_mul_overflow(number, 10, &number) ||
+            __builtin_add_overflow(number, negative ? -digit : digit, &number))
+            return false;
+    }
+    *out = number;
+    return true;
+}
+
+bool json_flag(const struct json_value *value, bool fallback)
+{
+    return yyjson_is_bool(val_of(value)) ? yyjson_get_bool(val_of(value)) : fallback;
+}
+
+static void put_string(struct buf *out, const char *text)
+{
+    buf_add(out, "\"", 1);
+    for (const char *c = text; *c != '\0'; c++) {
+        size_t plain = 0;
+        while ((unsigned char)c[plain] >= 0x20 && c[plain] != '"' && c[plain] != '\\')
+            plain++;
+        buf_add(out, c, plain);
+        c += plain;
+        if (*c == '\0')
+            break;
+        if (*c == '"' || *c == '\\')
+            buf_printf(out, "\\%c", *c);
+        else
+            buf_printf(out, "\\u%04x", (unsigned)(unsigned char)*c);
+    }
+    buf_add(out, "\"", 1);
+}
+
+static void put_key(struct json_writer *writer, const char *key)
+{
+    if (writer->need_comma)
+        buf_add(writer->out, ",", 1);
+    writer->need_comma = true;
+    if (key != NULL) {
+        put_string(writer->out, key);
+        buf_add(writer->out, ":", 1);
+    }
+}
+
+static void begin(struct json_writer *writer, const char *key, const char *bracket)
+{
+    put_key(writer, key);
+    buf_add(writer->out, bracket, 1);
+    writer->need_comma = false;
+}
+
+static void end(struct json_writer *writer, const char *bracket)
+{
+    buf_add(writer->out, bracket, 1);
+    writer->need_comma = true;
+}
+
+void json_begin_object(struct json_writer *writer, const char *key)
+{
+    begin(writer, key, "{");
+}
+
+void json_end_object(struct json_writer *writer)
+{
+    end(writer, "}");
+}
+
+void json_begin_array(struct json_writer *writer, const char *key)
+{
+    begin(writer, key, "[");
+}
+
+void json_end_array(struct json_writer *writer)
+{
+    end(writer, "]");
+}
+
+void json_put_text(struct json_writer *writer, const char *key, const char *text)
+{
+    put_key(writer, key);
+    if (text == NULL)
+        buf_add(writer->out, "null", 4);
+    else
+        put_string(writer->out, text);
+}
+
+void json_put_integer(struct json_writer *writer, const char *key, int64_t number)
+{
+    put_key(writer, key);
+    buf_printf(writer->out, "%lld", (long long)number);
+}
+
+void json_put_flag(struct json_writer *writer, const char *key, bool value)
+{
+    put_key(writer, key);
+    buf_add_text(writer->out, value ? "true" : "false");
+}
+
+void json_put_raw(struct json_writer *writer, const char *key, const char *json)
+{
+    put_key(writer, key);
+    buf_add_text(writer->out, json != NULL ? json : "null");
+}

@@ -1,0 +1,23 @@
+#ifndef WHOPLINE_MONEY_H
+#define WHOPLINE_MONEY_H
+/* Amounts as the sender wrote them: decimal text in major units, never a double.
+ *
+ * Most decisions need no arithmetic, only whether anything was paid at all; what is not plainly
+ * nothing or plainly something is for a person to look at, and is never rounded. */
+#include "base/base.h"
+
+enum {
+    MONEY_INTEGER_DIGITS = 12,
+    MONEY_FRACTION_DIGITS = 6,
+};
+
+enum money_sign {
+    MONEY_NONE,     /* "" */
+    MONEY_ZERO,     /* "0", "0.00" */
+    MONEY_POSITIVE, /* digits, and a fraction or none, not all of them 0 */
+    MONEY_ODD,      /* a sign, an exponent, too many digits, no number */
+};
+
+enum money_sign money_sign(const char *amount);
+
+#endif

@@ -1,0 +1,74 @@
+#ifndef WHOPLINE_PG_H
+#define WHOPLINE_PG_H
+/* One connection to PostgreSQL, blocking, opened at the first use and again after a loss.
+ *
+ * One thread at a time. The result of a statement belongs to the connection and is valid until the
+ * next statement. Works through a pooler in transaction mode: nothing here lives longer than a
+ * transaction. Errors: PG_DOWN (cannot connect, connection lost; a transaction in progress is gone,
+ * and if it was COMMIT nobody knows), PG_CONFLICT (40001, 40P01: run the transaction again),
+ * PG_DATA (classes 22 and 23: these values will never be accepted), PG_FAILED (all else). Texts
+ * hold PostgreSQL's primary message, never the statement's values. */
+#include "base/buf.h"
+#include "base/err.h"
+
+struct pg;
+
+struct pg *pg_new(const char *url); /* borrowed; not connected yet */
+void pg_free(struct pg *pg);
+
+/* A statement's parameter. Text form unless binary. */
+struct pg_param {
+    const char *ptr; /* NULL: SQL NULL */
+    size_t len;
+    bool binary;
+    char digits[24]; /* where integers are written */
+};
+
+struct pg_param pg_text(const char *text);         /* NULL: SQL NULL */
+struct pg_param pg_text_or_null(const char *text); /* "" is SQL NULL too */
+struct pg_param pg_integer(int64_t number);
+struct pg_param pg_flag(bool value);
+struct pg_param pg_bytes(struct span bytes); /* bytea */
+
+/* A one-dimensional array as a parameter, in binary form. */
+enum pg_element { PG_ELEMENT_TEXT, PG_ELEMENT_BYTEA, PG_ELEMENT_BIGINT };
+struct pg_array {
+    struct buf bytes;
+    enum pg_element element;
+    uint32_t count;
+};
+void pg_array_init(struct pg_array *array, enum pg_element element);
+void pg_array_add(struct pg_array *array, struct span value);
+void pg_array_add_text(struct pg_array *array, const char *text); /* "" stays "" */
+void pg_array_add_integer(struct pg_array *array, int64_t number);
+void pg_array_add_null(struct pg_array *array);
+struct pg_param pg_array_param(struct pg_array *array); /* borrowed until pg_array_close */
+void pg_array_close(struct pg_array *array);
+
+/* Runs one statement. */
+MUST_CHECK struct err pg_exec(struct pg *pg, const char *sql, const struct pg_param *params,
+                              size_t count);
+#define PG_EXEC(pg, sql, ...)                                                                      \
+    pg_exec((pg), (sql), (const struct pg_param[]){__VA_ARGS__},                                   \
+            sizeof((const struct pg_param[]){__VA_ARGS__}) / sizeof(struct pg_param))
+/* Several statements without parameters, e.g. a migration. */
+MUST_CHECK struct err pg_script(struct pg *pg, const char *sql);
+
+MUST_CHECK struct err pg_begin(struct pg *pg);
+/* Fault points before_pg_commit, pg_commit_reply_lost and after_pg_commit are here. */
+MUST_CHECK struct err pg_commit(struct pg *pg);
+void pg_rollback(struct pg *pg); /* no transaction: nothing happens */
+bool pg_in_transaction(const struct pg *pg);
+
+size_t pg_rows(const struct pg *pg);     /* of the last statement's result */
+size_t pg_affected(const struct pg *pg); /* rows inserted, updated or deleted */
+size_t pg_columns(const struct pg *pg);
+const char *pg_column_name(const struct pg *pg, size_t column);
+bool pg_is_null(const struct pg *pg, size_t row, size_t column);
+const char *pg_get(const struct pg *pg, size_t row, size_t column); /* text; "" for NULL */
+int64_t pg_get_integer(const struct pg *pg, size_t row, size_t column);
+bool pg_get_flag(const struct pg *pg, size_t row, size_t column);
+/* A bytea column, decoded into the buffer. */
+void pg_get_bytes(const struct pg *pg, size_t row, size_t column, struct buf *out);
+
+#endif

@@ -1,0 +1,171 @@
+#include "runtime/process.h"
+
+#include "base/fault.h"
+#include "base/log.h"
+
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <strings.h>
+#include <unistd.h>
+
+#ifndef WHOPLINE_VERSION
+#define WHOPLINE_VERSION "development"
+#endif
+
+static void print_help(const char *name, const char *purpose, enum config_program program)
+{
+    struct buf text = {0};
+    config_write_help(program, &text);
+    printf("%s: %s\n\nUsage: %s [--help | --version | --check]\n\n"
+           "Started without options it runs until SIGTERM. --check reads the settings and says\n"
+           "what is wrong with them.\n\n%s",
+           name, purpose, name, buf_text(&text));
+    buf_close(&text);
+}
+
+static bool parse_level(const char *text, enum log_level *out)
+{
+    static const char *const names[] = {"debug", "info", "warning", "error"};
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        if (strcasecmp(text, names[i]) == 0) {
+            *out = (enum log_level)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+static void start_log(const char *name, const struct config *config, struct buf *problems)
+{
+    enum log_level level = LOG_LEVEL_INFO;
+    bool json = strcasecmp(config->log_format, "json") == 0;
+    if (!parse_level(config->log_level, &level))
+        buf_printf(problems, "LOG_LEVEL: \"%s\" is none of debug, info, warning, error\n",
+                   config->log_level);
+    if (!json && strcasecmp(config->log_format, "logfmt") != 0)
+        buf_printf(problems, "LOG_FORMAT: \"%s\" is neither logfmt nor json\n", config->log_format);
+    log_init(name, level, json ? LOG_FORMAT_JSON : LOG_FORMAT_LOGFMT);
+}
+
+static void log_lines(struct buf *text)
+{
+    char *save = NULL;
+    for (char *line = strtok_r((char *)(uintptr_t)buf_text(text), "\n", &save); line != NULL;
+         line = strtok_r(NULL, "\n", &save))
+        log_info("config", line);
+}
+
+static int load_settings(struct process *process, enum config_program program, bool check)
+{
+    struct buf problems = {0};
+    struct buf notes = {0};
+    config_load(&process->config, program, config_getenv, NULL, &problems, &notes);
+    start_log(process->name, &process->config, &problems);
+    log_lines(&notes);
+    int status = PROCESS_GO;
+    if (problems.len > 0) {
+        fprintf(stderr, "%s cannot start:\n%s", process->name, buf_text(&problems));
+        status = 2;
+    } else if (check) {
+        printf("%s: settings are complete\n", process->name);
+        status = 0;
+    }
+    buf_close(&problems);
+    buf_close(&notes);
+    return status;
+}
+
+static void on_signal(uv_signal_t *handle, int number)
+{
+    struct process *process = handle->data;
+    if (number == SIGHUP) {
+        if (process->on_reload != NULL)
+            process->on_reload(process->data);
+        return;
+    }
+    if (process->stopping) {
+        log_warning("process", "second signal: stopping at once");
+        _exit(1);
+    }
+    process->stopping = true;
+    log_info("process", "stopping", LOG_INT("signal", number));
+    if (process->on_stop != NULL)
+        process->on_stop(process->data);
+}
+
+static void catch_signals(struct process *process)
+{
+    static const int numbers[] = {SIGTERM, SIGINT, SIGHUP};
+    signal(SIGPIPE, SIG_IGN);
+    for (size_t i = 0; i < ARRAY_LEN(numbers); i++) {
+        uv_signal_init(&process->loop, &process->signals[i]);
+        process->signals[i].data = process;
+        uv_signal_start(&process->signals[i], on_signal, numbers[i]);
+    }
+}
+
+int process_start(struct process *process, int argc, char **argv, const char *name,
+                  const char *purpose, enum config_program program)
+{
+    static const struct option options[] = {{"help", no_argument, NULL, 'h'},
+                                            {"version", no_argument, NULL, 'v'},
+                                            {"check", no_argument, NULL, 'c'},
+                                            {NULL, 0, NULL, 0}};
+    bool check = false;
+    int option;
+    memset(process, 0, sizeof *process);
+    process->name = name;
+    while ((option = getopt_long(argc, argv, "hv", options, NULL)) != -1) {
+        switch (option) {
+        case 'h': print_help(name, purpose, program); return 0;
+        case 'v': printf("%s %s\n", name, WHOPLINE_VERSION); return 0;
+        case 'c': check = true; break;
+        default: return 2;
+        }
+    }
+    if (optind < argc) {
+        fprintf(stderr, "%s takes no arguments; see %s --help\n", name, name);
+        return 2;
+    }
+#ifdef WHOPLINE_FAULTS
+    fault_load(getenv("FAULT"));
+#endif
+    int status = load_settings(process, program, check);
+    if (status != PROCESS_GO) {
+        config_close(&process->config);
+        return status;
+    }
+    uv_loop_init(&process->loop);
+    catch_signals(process);
+    struct buf summary = {0};
+    config_write_summary(&process->config, program, &summary);
+    log_info("process", "starting", LOG_TEXT("version", WHOPLINE_VERSION), LOG_INT("pid", getpid()),
+             LOG_TEXT("settings", buf_text(&summary)));
+    buf_close(&summary);
+    return PROCESS_GO;
+}
+
+void process_run(struct process *process)
+{
+    uv_run(&process->loop, UV_RUN_DEFAULT);
+}
+
+void process_release(struct process *process)
+{
+    for (size_t i = 0; i < ARRAY_LEN(process->signals); i++)
+        if (!uv_is_closing((uv_handle_t *)&process->signals[i]))
+            uv_close((uv_handle_t *)&process->signals[i], NULL);
+}
+
+int process_end(struct process *process, int status)
+{
+    process_release(process);
+    uv_run(&process->loop, UV_RUN_DEFAULT);
+    /* Handles that are still open are a leak: a test would see this fail. */
+    REQUIRE(uv_loop_close(&process->loop) == 0);
+    config_close(&process->config);
+    log_info("process", "stopped", LOG_INT("status", status));
+    return status;
+}

@@ -1,0 +1,43 @@
+#ifndef WHOPLINE_PROCESS_H
+#define WHOPLINE_PROCESS_H
+/* What every long-running program does the same way: options, settings, log, signals, loop.
+ *
+ *   int main(int argc, char **argv)
+ *   {
+ *       struct process process;
+ *       int status = process_start(&process, argc, argv, "whopline-x", "does x", CONFIG_WORKER);
+ *       if (status != PROCESS_GO) return status;
+ *       ...
+ *       process_run(&process);          until everything on the loop has been closed
+ *       return process_end(&process, status);
+ *   }
+ *
+ * Shared with ingest, so it knows neither stores nor queues. Signals only set intent: the first
+ * TERM or INT calls on_stop on the loop, a second one ends the process at once with status 1. */
+#include "base/config.h"
+
+#include <uv.h>
+
+enum { PROCESS_GO = -1 };
+
+struct process {
+    const char *name;
+    struct config config;
+    uv_loop_t loop;
+    void (*on_stop)(void *data);   /* set before process_run; loop thread */
+    void (*on_reload)(void *data); /* SIGHUP; may be NULL */
+    void *data;
+    bool stopping;
+    uv_signal_t signals[3];
+};
+
+/* PROCESS_GO, or the exit status: 0 after --help or --version, 2 after wrong usage or settings, all
+ * of whose problems are on stderr then. */
+int process_start(struct process *process, int argc, char **argv, const char *name,
+                  const char *purpose, enum config_program program);
+void process_run(struct process *process);
+/* Nothing else is open: lets go of the signal handles, so that process_run returns. Loop thread. */
+void process_release(struct process *process);
+int process_end(struct process *process, int status);
+
+#endif

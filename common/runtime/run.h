@@ -1,0 +1,88 @@
+#ifndef WHOPLINE_RUN_H
+#define WHOPLINE_RUN_H
+/* Between the loop and the slots, inside the runtime.
+ *
+ * A run is what a slot takes at once: one or several jobs, or a task of the runtime's own. The loop
+ * owns it but while a slot runs it. slot threads end when they are told to and have nothing to run.
+ */
+#include "runtime/verdict.h"
+#include "runtime/worker.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+enum { RUN_JOBS_MAX = 128 };
+
+enum run_kind {
+    RUN_JOBS,
+    RUN_CHECK, /* is the database there and its schema ours? */
+};
+
+struct run_job {
+    struct job *job;
+    struct verdict verdict;
+    bool has_row;  /* in PostgreSQL, where the verdict is written; events have none */
+    bool released; /* not begun, because the process stops */
+};
+
+struct run {
+    enum run_kind kind;
+    struct run_job jobs[RUN_JOBS_MAX];
+    size_t count;
+    struct err err;        /* RUN_CHECK: what came of it */
+    bool database_is_down; /* some job met PG_DOWN */
+};
+
+struct slots; /* all slot threads of a process */
+
+/* How a slot asks the loop to give jobs to Redis, waiting for the answer. */
+struct relay_request {
+    const struct outgoing *jobs;
+    size_t count;
+    size_t left;
+    bool failed;
+    struct slot_thread *from;
+};
+
+struct slot_thread {
+    struct slot slot;
+    struct slots *slots;
+    pthread_t thread;
+    pthread_cond_t wake; /* with the mailbox's mutex */
+    struct run run;
+    bool busy;    /* the run is the slot's */
+    bool relayed; /* the relay request has been answered */
+    struct relay_request relay;
+};
+
+/* Messages to the loop, in order. */
+struct slots {
+    const struct worker *worker;
+    const struct config *config;
+    pthread_mutex_t mutex;
+    struct slot_thread *threads;
+    size_t count;
+    bool ending;
+    atomic_bool stopping; /* begin no further job */
+    /* Filled by slots, emptied by the loop; capacity: one of each per slot. */
+    struct slot_thread **finished;
+    size_t finished_count;
+    struct relay_request **relays;
+    size_t relay_count;
+    void (*notify)(void *data); /* called by slots, any thread: there is something to take */
+    void *data;
+};
+
+void slots_start(struct slots *slots, const struct worker *worker, const struct config *config,
+                 void (*notify)(void *data), void *data);
+/* Loop: hands thread->run over. */
+void slots_hand_over(struct slot_thread *thread);
+/* Loop: the answer to a relay request. */
+void slots_answer_relay(struct relay_request *request);
+/* Loop: takes what has come; each array has slots->count places. */
+void slots_take(struct slots *slots, struct slot_thread **finished, size_t *finished_count,
+                struct relay_request **relays, size_t *relay_count);
+/* Ends and joins all threads; none may be busy. */
+void slots_end(struct slots *slots);
+
+#endif

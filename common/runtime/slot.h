@@ -1,0 +1,43 @@
+#ifndef WHOPLINE_SLOT_H
+#define WHOPLINE_SLOT_H
+/* What a handler has at hand: memory, a database connection, the job, and the way to end it.
+ *
+ * A slot is one thread; nothing in it is shared. A handler is blocking prose:
+ *
+ *   static struct err handle(struct slot *slot, const void *payload)
+ *   {
+ *       TRY(pg_begin(slot->db));
+ *       ...                                            effects
+ *       TRY(slot_add_jobs(slot, jobs, n));             what follows from them
+ *       return slot_commit(slot, JOB_STATE_DONE, "");  all of it, and the job's own row
+ *   }
+ *
+ * An error returned with a transaction open rolls it back. Its class (schema/errors.def) decides
+ * what becomes of the job. A handler must be able to run again at any time, also beside itself: if
+ * its row is finished already, slot_commit answers ALREADY_DONE and nothing has happened. Jobs that
+ * were added are given to Redis once the transaction is committed; if the process dies before that,
+ * the scheduler does it. */
+#include "base/arena.h"
+#include "base/config.h"
+#include "service/store.h"
+
+struct slot {
+    const struct config *config;
+    struct pg *db;         /* connects at the first use */
+    struct arena arena;    /* for this job or batch */
+    const struct job *job; /* NULL in a batch */
+
+    /* The runtime's own. */
+    struct outgoing *added; /* in the arena; of the transaction in progress or committed */
+    size_t added_count;
+    bool committed;
+};
+
+/* Inserts rows for jobs that follow; fills in each id. In the handler's transaction. The texts and
+ * payloads must live until the handler returns. */
+MUST_CHECK struct err slot_add_jobs(struct slot *slot, struct outgoing *jobs, size_t count);
+
+/* Ends the job's row with state and reason, and the transaction. */
+MUST_CHECK struct err slot_commit(struct slot *slot, enum job_state state, const char *reason);
+
+#endif

@@ -1,0 +1,49 @@
+#include "service/keys.h"
+
+#include <stdio.h>
+
+enum { PREFIX_MAX = 32 };
+
+static void write_key(const char *prefix, const char *name, const char *suffix, char out[KEY_MAX])
+{
+    REQUIRE(strlen(prefix) <= PREFIX_MAX);
+    snprintf(out, KEY_MAX, "%s:{0}:%s%s", prefix, name, suffix);
+}
+
+static void write_queue_key(const char *prefix, enum queue_name queue, const char *suffix,
+                            char out[KEY_MAX])
+{
+    char name[JOB_KIND_MAX];
+    snprintf(name, sizeof name, queue == QUEUE_events ? "%s" : "q:%s", queue_text(queue));
+    write_key(prefix, name, suffix, out);
+}
+
+void key_stream(const char *prefix, enum queue_name queue, char out[KEY_MAX])
+{
+    write_queue_key(prefix, queue, "", out);
+}
+
+void key_delayed(const char *prefix, enum queue_name queue, char out[KEY_MAX])
+{
+    write_queue_key(prefix, queue, ":z", out);
+}
+
+void key_fields(const char *prefix, enum queue_name queue, char out[KEY_MAX])
+{
+    write_queue_key(prefix, queue, ":d", out);
+}
+
+void key_seen_prefix(const char *prefix, char out[KEY_MAX])
+{
+    write_key(prefix, "seen:", "", out);
+}
+
+void key_events_dead(const char *prefix, char out[KEY_MAX])
+{
+    write_key(prefix, "events:dead", "", out);
+}
+
+void key_epoch(const char *prefix, char out[KEY_MAX])
+{
+    write_key(prefix, "epoch", "", out);
+}

@@ -1,0 +1,25 @@
+#ifndef WHOPLINE_KEYS_H
+#define WHOPLINE_KEYS_H
+/* The names of everything in Redis. One hash tag, {0}, keeps a script's keys together in a cluster.
+ *
+ *   <prefix>:{0}:events          stream, from ingest; group g, created at 0
+ *   <prefix>:{0}:q:<queue>       stream of a queue; group g, created at 0
+ *   <stream>:z  <stream>:d       put off: ids by due ms, and their fields
+ *   <prefix>:{0}:events:dead     stream of what could not be kept in PostgreSQL, with its bytes
+ *   <prefix>:{0}:seen:<id>       an event id (with expiry) or a job still in Redis
+ *   <prefix>:{0}:epoch           random text; gone means that Redis lost its data */
+#include "codec/job.h"
+
+enum { KEY_MAX = 128 };
+
+#define KEYS_GROUP "g"
+
+/* Each writes a NUL-terminated key; prefix at most 32 bytes. */
+void key_stream(const char *prefix, enum queue_name queue, char out[KEY_MAX]);
+void key_delayed(const char *prefix, enum queue_name queue, char out[KEY_MAX]); /* :z */
+void key_fields(const char *prefix, enum queue_name queue, char out[KEY_MAX]);  /* :d */
+void key_seen_prefix(const char *prefix, char out[KEY_MAX]);                    /* ...:seen: */
+void key_events_dead(const char *prefix, char out[KEY_MAX]);
+void key_epoch(const char *prefix, char out[KEY_MAX]);
+
+#endif

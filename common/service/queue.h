@@ -1,0 +1,94 @@
+#ifndef WHOPLINE_QUEUE_H
+#define WHOPLINE_QUEUE_H
+/* A queue in Redis, as a worker sees it: entries in, verdicts out. Loop thread only.
+ *
+ * Every step is one call of a script of schema/redis. Callbacks are those of io/redis: they fire
+ * exactly once, with the reply or an error after which nobody knows whether the step took effect;
+ * all steps may be repeated. */
+#include "base/random.h"
+#include "codec/job.h"
+#include "io/redis.h"
+#include "service/keys.h"
+
+enum { QUEUE_CONSUMER_MAX = 160 };
+
+struct queue {
+    struct redis *redis; /* borrowed; opened with scripts_all() */
+    enum queue_name name;
+    char stream[KEY_MAX];
+    char delayed[KEY_MAX];
+    char fields[KEY_MAX];
+    char seen[KEY_MAX];                /* prefix of the dedupe keys */
+    char dead[KEY_MAX];                /* for what has no row to die in */
+    char consumer[QUEUE_CONSUMER_MAX]; /* host:pid:uuid */
+};
+
+/* One entry, taken out of Redis into one piece of memory. Texts are NUL-terminated, never NULL. */
+struct job {
+    struct job *next; /* of whoever holds it */
+    struct job *prev;
+    const char *entry; /* the stream's id, "1700000000000-0" */
+    const char *id;    /* <uuid>.<gen>, or an event's id */
+    const char *kind;
+    const char *key;
+    const char *trace;
+    int64_t tenant; /* 0 for events */
+    int version;
+    int attempt;        /* failed attempts before this one */
+    int64_t deliveries; /* this one included; more than 1: its workers did not come back */
+    int64_t occurred_ms;
+    int64_t enqueued_ms;
+    struct span payload;
+    struct span body; /* events only */
+};
+
+/* A job on its way into Redis, from its row. */
+struct outgoing {
+    char id[UUID_TEXT_SIZE];
+    int gen;
+    enum job_kind kind;
+    int64_t tenant;
+    const char *key;
+    const char *event_id; /* "" where there is none */
+    const char *trace;
+    int64_t occurred_ms;
+    int attempts;
+    struct span payload;
+};
+
+/* prefix: STREAM_PREFIX. */
+void queue_init(struct queue *queue, struct redis *redis, const char *prefix, enum queue_name name);
+
+void queue_create_group(struct queue *queue, redis_callback *callback, void *data);
+/* Up to count new entries, waiting up to block_ms. reader: the connection that may be blocked. */
+void queue_read(struct queue *queue, struct redis *reader, size_t count, int64_t block_ms,
+                redis_callback *callback, void *data);
+/* The jobs of a read's reply, as a list linked by next. */
+struct job *queue_take_read(const struct redis_reply *reply);
+
+/* Ids whose lease of lease_ms has run out, now owned by us: reply is {cursor, ids, deleted}. */
+void queue_reclaim(struct queue *queue, int64_t lease_ms, const char *cursor, size_t count,
+                   redis_callback *callback, void *data);
+void queue_start(struct queue *queue, struct span entry, redis_callback *callback, void *data);
+/* The job of a START's reply; NULL if it was not ours. */
+struct job *queue_take_start(const struct redis_reply *reply, struct span entry);
+
+void queue_beat(struct queue *queue, const struct span *entries, size_t count,
+                redis_callback *callback, void *data);
+void queue_done(struct queue *queue, const struct job *const *jobs, size_t count,
+                redis_callback *callback, void *data);
+void queue_retry(struct queue *queue, const struct job *job, int64_t delay_ms, int attempt,
+                 redis_callback *callback, void *data);
+void queue_release(struct queue *queue, const struct span *entries, size_t count,
+                   redis_callback *callback, void *data);
+void queue_bury(struct queue *queue, const struct job *job, const char *reason,
+                redis_callback *callback, void *data);
+void queue_promote(struct queue *queue, size_t count, redis_callback *callback, void *data);
+
+/* ENQUEUE: to whatever queue the job's kind belongs. */
+void queue_enqueue(struct redis *redis, const char *prefix, const struct outgoing *job,
+                   redis_callback *callback, void *data);
+
+void job_free(struct job *job);
+
+#endif

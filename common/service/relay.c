@@ -1,0 +1,158 @@
+#include "service/relay.h"
+
+#include "base/arena.h"
+#include "base/fault.h"
+#include "service/keys.h"
+#include "service/store.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { SWEEP_MAX = 500, REBUILD_MAX = 10000, RUN_ID_SIZE = 64 };
+
+/* --- is it the same Redis? ------------------------------------------------------------------- */
+
+static struct err get_run_id(struct redis *redis, char out[RUN_ID_SIZE])
+{
+    const struct span args[] = {SPAN("INFO"), SPAN("server")};
+    struct redis_reply *reply;
+    TRY(redis_call(redis, args, ARRAY_LEN(args), &reply));
+    struct span info = redis_reply_text(reply);
+    const char *at = memmem(info.ptr, info.len, "run_id:", 7);
+    snprintf(out, RUN_ID_SIZE, "%.40s", at != NULL ? at + 7 : "");
+    redis_reply_free(reply);
+    return ERR_NONE;
+}
+
+/* The epoch, made if it is not there: FLUSHALL and a lost data set take it away. */
+static struct err get_epoch(struct relay *relay, char out[RUN_ID_SIZE])
+{
+    char key[KEY_MAX];
+    char fresh[UUID_TEXT_SIZE];
+    struct redis_reply *reply;
+    key_epoch(relay->prefix, key);
+    random_uuid(fresh);
+    const struct span set[] = {SPAN("SET"), span_of(key), span_of(fresh), SPAN("NX")};
+    TRY(redis_call(relay->redis, set, ARRAY_LEN(set), &reply));
+    redis_reply_free(reply);
+    const struct span get[] = {SPAN("GET"), span_of(key)};
+    TRY(redis_call(relay->redis, get, ARRAY_LEN(get), &reply));
+    struct span epoch = redis_reply_text(reply);
+    snprintf(out, RUN_ID_SIZE, "%.*s", (int)epoch.len, epoch.ptr != NULL ? epoch.ptr : "");
+    redis_reply_free(reply);
+    return ERR_NONE;
+}
+
+struct err relay_check_epoch(struct relay *relay, size_t *rebuilt)
+{
+    char run_id[RUN_ID_SIZE];
+    char epoch[RUN_ID_SIZE];
+    *rebuilt = 0;
+    TRY(get_run_id(relay->redis, run_id));
+    TRY(get_epoch(relay, epoch));
+    TRY(PG_EXEC(relay->pg, "SELECT redis_run_id = $1 AND redis_epoch = $2 FROM relay_state",
+                pg_text(run_id), pg_text(epoch)));
+    if (pg_rows(relay->pg) == 1 && pg_get_flag(relay->pg, 0, 0))
+        return ERR_NONE;
+    /* In portions, each of its own transaction. The new identity is written last: whoever dies
+     * before leaves the work to the next. A row relayed meanwhile is offered twice, which is free.
+     */
+    size_t portion;
+    do {
+        TRY(PG_EXEC(relay->pg,
+                    "UPDATE jobs SET relayed_at = NULL WHERE id IN (SELECT id FROM jobs"
+                    " WHERE state = 'queued' AND relayed_at IS NOT NULL LIMIT $1::integer)",
+                    pg_integer(REBUILD_MAX)));
+        portion = pg_affected(relay->pg);
+        *rebuilt += portion;
+    } while (portion == REBUILD_MAX);
+    return PG_EXEC(relay->pg,
+                   "UPDATE relay_state SET redis_run_id = $1, redis_epoch = $2,"
+                   " rebuilt_at = whopline_now()",
+                   pg_text(run_id), pg_text(epoch));
+}
+
+/* --- sweep ----------------------------------------------------------------------------------- */
+
+struct round {
+    size_t left;
+    size_t told; /* by Redis: it has them, new or from before */
+    struct err err;
+};
+
+static void on_enqueued(const struct err *err, const struct redis_reply *reply, void *data)
+{
+    struct round *round = data;
+    (void)reply;
+    round->left--;
+    if (err != NULL)
+        round->err = *err;
+    else
+        round->told++;
+}
+
+/* The columns of the sweep's query. */
+static bool read_row(struct pg *pg, size_t row, struct arena *arena, struct outgoing *out)
+{
+    struct buf payload = {0};
+    if (!job_kind_find(span_of(pg_get(pg, row, 2)), &out->kind))
+        return false;
+    snprintf(out->id, sizeof out->id, "%s", pg_get(pg, row, 0));
+    out->gen = (int)pg_get_integer(pg, row, 1);
+    out->tenant = pg_get_integer(pg, row, 3);
+    out->key = arena_strdup(arena, pg_get(pg, row, 4));
+    out->event_id = arena_strdup(arena, pg_get(pg, row, 5));
+    out->trace = arena_strdup(arena, pg_get(pg, row, 6));
+    out->occurred_ms = pg_get_integer(pg, row, 7);
+    out->attempts = (int)pg_get_integer(pg, row, 8);
+    pg_get_bytes(pg, row, 9, &payload);
+    out->payload = (struct span){arena_copy(arena, payload.ptr, payload.len), payload.len};
+    buf_close(&payload);
+    return true;
+}
+
+static struct err offer(struct relay *relay, const struct outgoing *jobs, size_t count)
+{
+    struct round round = {.left = count, .err = ERR_NONE};
+    TRY(redis_wait_ready(relay->redis));
+    for (size_t i = 0; i < count; i++)
+        queue_enqueue(relay->redis, relay->prefix, &jobs[i], on_enqueued, &round);
+    redis_settle(relay->redis, &round.left);
+    TRY(round.err);
+    (void)FAULT(after_enqueue_before_mark);
+    return store_mark_relayed(relay->pg, jobs, count);
+}
+
+struct err relay_sweep(struct relay *relay, size_t *offered)
+{
+    struct pg_array kinds; /* of a newer release: left to its own scheduler */
+    *offered = 0;
+    pg_array_init(&kinds, PG_ELEMENT_TEXT);
+    for (size_t i = 0; i < JOB_KIND_COUNT; i++)
+        pg_array_add_text(&kinds, job_type((enum job_kind)i)->kind);
+    struct err err = PG_EXEC(relay->pg,
+                             "SELECT id, gen, kind, tenant_id, key, event_id, trace,"
+                             " (extract(epoch FROM occurred_at) * 1000)::bigint, attempts, payload "
+                             "FROM jobs WHERE state = 'queued' AND due_at <= whopline_now()"
+                             " AND kind = ANY ($4::text[]) AND ("
+                             " (relayed_at IS NULL"
+                             "  AND created_at <= whopline_now() - $1::bigint * interval '1 ms')"
+                             " OR relayed_at <= whopline_now() - $2::bigint * interval '1 ms') "
+                             "ORDER BY due_at LIMIT $3::integer",
+                             pg_integer(relay->grace_ms), pg_integer(relay->stale_ms),
+                             pg_integer(SWEEP_MAX), pg_array_param(&kinds));
+    pg_array_close(&kinds);
+    TRY(err);
+    size_t count = 0;
+    size_t rows = pg_rows(relay->pg);
+    struct arena arena;
+    arena_init(&arena);
+    struct outgoing *jobs = mem_alloc((rows + 1) * sizeof *jobs);
+    for (size_t row = 0; row < rows; row++)
+        count += read_row(relay->pg, row, &arena, &jobs[count]);
+    err = count > 0 ? offer(relay, jobs, count) : ERR_NONE;
+    *offered = err_failed(&err) ? 0 : count;
+    free(jobs);
+    arena_close(&arena);
+    return err;
+}

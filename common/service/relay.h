@@ -1,0 +1,24 @@
+#ifndef WHOPLINE_RELAY_H
+#define WHOPLINE_RELAY_H
+/* From rows to Redis: what the scheduler does so that a queued row is always on its way. Blocking;
+ * one thread that owns both connections. Safe to run in several processes: ENQUEUE of what is still
+ * in Redis is a duplicate. */
+#include "io/pg.h"
+#include "io/redis.h"
+
+struct relay {
+    struct redis *redis; /* opened with scripts_all() */
+    struct pg *pg;
+    const char *prefix;
+    int64_t grace_ms; /* rows younger than this are left to whoever inserted them */
+    int64_t stale_ms; /* RELAY_STALE_MS */
+};
+
+/* Whether Redis is the one that the rows were relayed to: same run, same epoch. If not, every
+ * queued row is marked unrelayed, so that sweeps offer it again. *rebuilt: how many. */
+MUST_CHECK struct err relay_check_epoch(struct relay *relay, size_t *rebuilt);
+/* Offers due rows that are unrelayed or stale, oldest first, a few hundred at most.
+ * *offered: how many; call again at once while it is not 0. */
+MUST_CHECK struct err relay_sweep(struct relay *relay, size_t *offered);
+
+#endif

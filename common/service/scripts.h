@@ -1,0 +1,22 @@
+#ifndef WHOPLINE_SCRIPTS_H
+#define WHOPLINE_SCRIPTS_H
+/* The Lua files of schema/redis, embedded. Indexes for redis_eval. */
+#include "io/redis.h"
+
+enum script {
+    SCRIPT_ACCEPT,
+    SCRIPT_BEAT,
+    SCRIPT_BURY,
+    SCRIPT_DONE,
+    SCRIPT_ENQUEUE,
+    SCRIPT_PROMOTE,
+    SCRIPT_RELEASE,
+    SCRIPT_RETRY,
+    SCRIPT_START,
+    SCRIPT_COUNT,
+};
+
+/* All of them, in the order above; valid for the process' life. */
+const struct redis_script *scripts_all(void);
+
+#endif

@@ -1,0 +1,45 @@
+#ifndef WHOPLINE_STORE_H
+#define WHOPLINE_STORE_H
+/* Events and jobs in PostgreSQL. Blocking; the connection's thread; errors are those of io/pg.
+ *
+ * What is said to happen in a transaction needs one begun by the caller. */
+#include "io/pg.h"
+#include "service/queue.h"
+
+enum job_state {
+    JOB_STATE_QUEUED,
+    JOB_STATE_DONE,
+    JOB_STATE_SKIPPED,
+    JOB_STATE_PARKED,
+    JOB_STATE_DEAD
+};
+const char *job_state_name(enum job_state state);
+
+/* One event to journal. */
+struct store_event {
+    const struct event *event; /* borrowed */
+    struct span payload;       /* the same, packed */
+    int version;               /* of the payload */
+    struct span body;
+    int64_t tenant;     /* 0: unknown */
+    const char *status; /* routed, ignored, quarantined */
+    const char *reason; /* "" with routed */
+    bool is_new;        /* set: this call inserted it */
+};
+
+/* The tenant of each company, 0 where there is none. */
+MUST_CHECK struct err store_find_tenants(struct pg *pg, const char *const *companies, size_t count,
+                                         int64_t *out);
+/* Inserts those that are not there yet and sets is_new. In a transaction. */
+MUST_CHECK struct err store_insert_events(struct pg *pg, struct store_event *events, size_t count);
+/* Inserts rows in state queued, not relayed. In a transaction. */
+MUST_CHECK struct err store_insert_jobs(struct pg *pg, const struct outgoing *jobs, size_t count);
+/* After Redis has said so, for each of these generations. */
+MUST_CHECK struct err store_mark_relayed(struct pg *pg, const struct outgoing *jobs, size_t count);
+
+/* Ends the generation of a job. id: "<uuid>.<gen>". reason: "" for none. ALREADY_DONE if it is not
+ * queued (any more): then roll back. attempts: failed ones, to be kept. */
+MUST_CHECK struct err store_finish_job(struct pg *pg, const char *id, enum job_state state,
+                                       const char *reason, int attempts);
+
+#endif

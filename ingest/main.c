@@ -1,0 +1,176 @@
+/* whopline-ingest: takes in Whop's webhooks.
+ *
+ * sender ──> server, conn (bytes) ──> webhook (checks, MAC, normalising) ──> Redis ──> answer
+ * No PostgreSQL and no outside calls: an event is safe once Redis has it. */
+#include "base/log.h"
+#include "ingest/private.h"
+#include "runtime/process.h"
+#include "service/redis_check.h"
+#include "service/scripts.h"
+
+#include <stdio.h>
+
+#define MODULE "ingest"
+
+/* A Redis that has not answered for so many ACCEPT_TIMEOUT_MS is given up and connected to anew:
+ * more than one, so that a slow disk costs a few 503, not every event in flight. */
+enum { REDIS_TIMEOUT_FACTOR = 2 };
+
+struct ingest {
+    struct process process;
+    struct metrics metrics;
+    struct webhook webhook;
+    struct server server;
+    struct private private;
+    struct redis *redis;
+    struct redis_check check;
+    bool checking;       /* check is under way */
+    bool redis_was_safe; /* once, since the start */
+    bool stopping;
+    int status; /* of the process */
+};
+
+/* --- the end: the mirror image of main ------------------------------------------------------- */
+
+static void stop(struct ingest *ingest, int status)
+{
+    if (ingest->stopping)
+        return;
+    ingest->stopping = true;
+    ingest->status = status;
+    private_close(&ingest->private);
+    server_close(&ingest->server);
+    redis_close(ingest->redis);
+    process_release(&ingest->process);
+}
+
+static void on_drained(void *data)
+{
+    stop(data, 0);
+}
+
+static void on_stop(void *data)
+{
+    struct ingest *ingest = data;
+    ingest->server.on_drained = on_drained;
+    ingest->server.data = ingest;
+    server_drain(&ingest->server);
+}
+
+/* --- Redis ----------------------------------------------------------------------------------- */
+
+static void on_ready(void *data);
+
+/* An unsafe Redis at the start ends the process, for whoever set it up to see. One that was safe
+ * and has come back otherwise is not given events: senders get 503 and repeat. */
+static void on_checked(const struct err *err, void *data)
+{
+    struct ingest *ingest = data;
+    /* INFO forbidden by an ACL is an error reply: nothing is known, which is not safe. */
+    bool unsafe = err != NULL && (err->code == ERR_REDIS_UNSAFE || err->code == ERR_REDIS_REPLY);
+    ingest->checking = false;
+    if (ingest->stopping)
+        return;
+    if (unsafe && ingest->process.config.allow_volatile_redis) {
+        log_warning(MODULE, "ALLOW_VOLATILE_REDIS is on: acknowledged events may be lost",
+                    LOG_TEXT("why", err_text(err)));
+    } else if (unsafe) {
+        log_error(MODULE, "this Redis must not be given events", LOG_TEXT("why", err_text(err)));
+        if (!ingest->redis_was_safe)
+            stop(ingest, 1);
+        return;
+    } else if (err != NULL) {
+        on_ready(ingest); /* the connection was lost meanwhile, and may be there again */
+        return;
+    }
+    ingest->redis_was_safe = true;
+    ingest->webhook.redis_is_safe = true;
+    log_info(MODULE, "accepting events");
+}
+
+/* Asked on every new connection: Redis may come back with another configuration. */
+static void on_ready(void *data)
+{
+    struct ingest *ingest = data;
+    if (ingest->checking || !redis_is_ready(ingest->redis))
+        return;
+    ingest->checking = true;
+    ingest->check.callback = on_checked;
+    ingest->check.data = ingest;
+    redis_check_start(ingest->redis, &ingest->check);
+}
+
+static void on_down(const struct err *why, void *data)
+{
+    struct ingest *ingest = data;
+    ingest->webhook.redis_is_safe = false;
+    log_warning(MODULE, "not accepting events", LOG_TEXT("why", err_text(why)));
+}
+
+static struct err connect_redis(struct ingest *ingest)
+{
+    const struct config *config = &ingest->process.config;
+    const struct redis_options options = {
+        .loop = &ingest->process.loop,
+        .url = config->redis_url,
+        .scripts = scripts_all(),
+        .script_count = SCRIPT_COUNT,
+        .timeout_ms = config->accept_timeout_ms * REDIS_TIMEOUT_FACTOR,
+        .on_ready = on_ready,
+        .on_down = on_down,
+        .data = ingest,
+    };
+    struct err err = redis_new(&options, &ingest->redis);
+    ingest->webhook.accept.redis = ingest->redis;
+    return err;
+}
+
+/* --- the start ------------------------------------------------------------------------------- */
+
+static struct err start_listening(struct ingest *ingest)
+{
+    TRY(server_listen(&ingest->server));
+    return private_listen(&ingest->private);
+}
+
+/* Everything that can be known to be wrong is said at once. Starts nothing that lasts. */
+static bool prepare(struct ingest *ingest)
+{
+    struct buf problems = {0};
+    webhook_init(&ingest->webhook, &ingest->process.config, &ingest->metrics, &problems);
+    server_init(&ingest->server, &ingest->process.loop, &ingest->webhook, &ingest->metrics,
+                &problems);
+    private_init(&ingest->private, &ingest->server, &problems);
+    struct err err = connect_redis(ingest);
+    if (err_failed(&err))
+        buf_printf(&problems, "REDIS_URL: %s\n", err_text(&err));
+    bool usable = problems.len == 0;
+    if (!usable)
+        fprintf(stderr, "%s cannot start:\n%s", ingest->process.name, buf_text(&problems));
+    buf_close(&problems);
+    return usable;
+}
+
+int main(int argc, char **argv)
+{
+    struct ingest ingest = {.status = 0};
+    int status = process_start(&ingest.process, argc, argv, "whopline-ingest",
+                               "takes in Whop's webhooks", CONFIG_INGEST);
+    if (status != PROCESS_GO)
+        return status;
+    ingest.process.on_stop = on_stop;
+    ingest.process.data = &ingest;
+
+    if (!prepare(&ingest)) {
+        stop(&ingest, 2);
+    } else {
+        struct err err = start_listening(&ingest);
+        if (err_failed(&err)) {
+            log_error(MODULE, "cannot start", LOG_TEXT("why", err_text(&err)));
+            stop(&ingest, 1);
+        }
+    }
+    process_run(&ingest.process);
+    webhook_close(&ingest.webhook);
+    return process_end(&ingest.process, ingest.status);
+}

@@ -1,0 +1,18 @@
+-- PROMOTE: what is due goes back to the stream. Answers {how many, ms until the next or -1}.
+-- KEYS: stream, :z, :d.  ARGV: how many at most.
+local now = redis.call('TIME')
+local ms = string.format('%.0f', now[1] * 1000 + math.floor(now[2] / 1000))
+local due = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', ms, 'LIMIT', 0, ARGV[1])
+for _, id in ipairs(due) do
+    local packed = redis.call('HGET', KEYS[3], id)
+    redis.call('ZREM', KEYS[2], id)
+    redis.call('HDEL', KEYS[3], id)
+    if packed then
+        redis.call('XADD', KEYS[1], '*', unpack(cmsgpack.unpack(packed)))
+    end
+end
+local next = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')
+if #next == 0 then
+    return {#due, -1}
+end
+return {#due, math.max(0, next[2] - ms)}

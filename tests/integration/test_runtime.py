@@ -1,0 +1,358 @@
+"""The job runtime as itself: leases, retries, dead and parked jobs, stores that go away.
+
+Jobs are put in as rows, as an operator or another worker would; the scheduler relays them.
+"""
+import signal
+import time
+import uuid
+
+import psycopg2
+import pytest
+
+KIND = "credits.payment_succeeded"
+STREAM = "wl:{0}:q:credits"
+PLAN, CREDITS = "plan_runtime", 7
+
+
+def packed(fields):
+    """A msgpack map of texts."""
+    def text(value):
+        raw = value.encode()
+        return (bytes([0xa0 | len(raw)]) if len(raw) < 32 else bytes([0xd9, len(raw)])) + raw
+    assert len(fields) < 16
+    return bytes([0x80 | len(fields)]) + b"".join(text(k) + text(v) for k, v in fields.items())
+
+
+def put(stack, payment, kind=KIND, version=1, payload=None, plan=PLAN, age="1 hour"):
+    """A queued job, old enough for the next sweep; its id."""
+    if payload is None:
+        payload = packed({"id": f"default/{payment}", "payment": payment, "user": "user_runtime",
+                          "plan": plan, "amount": "10.00", "kind": "payment.succeeded"})
+    job = str(uuid.uuid4())
+    stack.sql("""INSERT INTO jobs (id, event_id, tenant_id, queue, kind, key, payload, version, trace,
+                                   occurred_at, created_at)
+                 SELECT %s, %s, id, 'credits', %s, '1/user_runtime', %s, %s, %s, now(),
+                        now() - %s::interval FROM tenants LIMIT 1""",
+              (job, f"default/{payment}", kind, payload, version, payment, age))
+    return job
+
+
+def add_plan(stack):
+    stack.sql("""INSERT INTO whop_plans (tenant_id, whop_plan_id, plan_name, credits_amount)
+                 SELECT id, %s, 'Runtime', %s FROM tenants LIMIT 1""", (PLAN, CREDITS))
+
+
+def state(stack, job):
+    return stack.sql("SELECT state, reason, attempts FROM jobs WHERE id = %s", (job,))[0]
+
+
+def count(stack, wanted):
+    return stack.sql("SELECT count(*) FROM jobs WHERE state = %s", (wanted,))[0][0]
+
+
+def balance(stack):
+    return stack.sql("SELECT COALESCE(sum(credits_balance), 0) FROM credit_accounts")[0][0]
+
+
+def is_empty(stack):
+    """Nothing of the queue is left in Redis: no entry, no delayed job, no key of a job."""
+    redis = stack.redis.client()
+    return (redis.xlen(STREAM) == 0 and redis.zcard(STREAM + ":z") == 0
+            and redis.hlen(STREAM + ":d") == 0 and not redis.keys("wl:{0}:seen:*"))
+
+
+@pytest.mark.tsan
+def test_a_killed_workers_jobs_run_elsewhere(stack):
+    add_plan(stack)
+    for number in range(40):
+        put(stack, f"pay_killed_{number}")
+    stack.start("scheduler")
+    first = stack.start("credits", fault="before_pg_commit:kill@15")
+    first.wait_exit()
+    done = count(stack, "done")
+    assert done < 40
+    started = time.monotonic()
+    stack.start("credits")
+    stack.eventually(lambda: count(stack, "done") == 40, timeout=20)
+    # LEASE_MS is 1.5 s in tests: the lease, one reclaim period, one lease without reclaiming.
+    assert time.monotonic() - started < 12
+    assert balance(stack) == 40 * CREDITS
+    stack.eventually(lambda: is_empty(stack))
+
+
+@pytest.mark.tsan
+def test_sigterm_gives_back_what_has_not_begun(stack):
+    add_plan(stack)
+    first = stack.start("credits", env={"SLOTS": 1, "LEASE_MS": 60000})
+    stack.start("scheduler")
+    first.wait_log("msg=working")
+    for number in range(300):
+        put(stack, f"pay_term_{number}")
+    stack.eventually(lambda: count(stack, "done") > 0)
+    assert first.sigterm() == 0
+    # Nothing is left under its name: the next one need not wait for the lease.
+    pending = stack.redis.client().xpending(STREAM, "g")["pending"]
+    assert pending == 0
+    stack.start("credits")
+    stack.eventually(lambda: count(stack, "done") == 300, timeout=20)
+    assert balance(stack) == 300 * CREDITS
+
+
+def test_a_second_signal_ends_at_once(stack):
+    add_plan(stack)
+    proc = stack.start("credits")
+    proc.wait_log("msg=working")
+    # A job that hangs in PostgreSQL holds the worker up.
+    with psycopg2.connect(stack.env["DATABASE_URL"]) as link, link.cursor() as cursor:
+        cursor.execute("LOCK TABLE payments IN ACCESS EXCLUSIVE MODE")
+        stack.start("scheduler")
+        put(stack, "pay_hangs")
+        stack.eventually(lambda: stack.redis.client().xpending(STREAM, "g")["pending"] == 1)
+        proc.sigterm(wait=False)
+        time.sleep(0.3)
+        assert proc.running()
+        proc.send(signal.SIGTERM, 1)
+        assert proc.wait_exit() == 1
+        link.rollback()
+    link.close()
+
+
+def test_what_does_not_end_in_time_is_given_back(stack):
+    add_plan(stack)
+    proc = stack.start("credits", env={"SHUTDOWN_GRACE_MS": 300, "LEASE_MS": 60000})
+    proc.wait_log("msg=working")
+    with psycopg2.connect(stack.env["DATABASE_URL"]) as link, link.cursor() as cursor:
+        cursor.execute("LOCK TABLE payments IN ACCESS EXCLUSIVE MODE")
+        stack.start("scheduler")
+        put(stack, "pay_slow")
+        stack.eventually(lambda: stack.redis.client().xpending(STREAM, "g")["pending"] == 1)
+        assert proc.sigterm() == 0
+        assert stack.redis.client().xpending(STREAM, "g")["pending"] == 0
+        link.rollback()
+    link.close()
+    stack.start("credits")
+    stack.eventually(lambda: count(stack, "done") == 1)
+    assert balance(stack) == CREDITS
+
+
+def test_postgresql_away_burns_no_attempt(stack):
+    add_plan(stack)
+    proc = stack.start("credits")
+    stack.start("scheduler")
+    proc.wait_log("msg=working")
+    for number in range(20):
+        put(stack, f"pay_away_{number}")
+    stack.eventually(lambda: count(stack, "done") == 20)
+    with psycopg2.connect(stack.env["DATABASE_URL"].replace(stack.database, "postgres")) as link:
+        link.autocommit = True
+        with link.cursor() as cursor:
+            for number in range(20, 40):
+                put(stack, f"pay_away_{number}")
+            stack.eventually(lambda: stack.sql(
+                "SELECT count(*) FROM jobs WHERE relayed_at IS NOT NULL")[0][0] > 20)
+            stack.db().close()
+            cursor.execute(f'ALTER DATABASE "{stack.database}" ALLOW_CONNECTIONS false')
+            cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s",
+                           (stack.database,))
+            time.sleep(2)
+            assert proc.running()
+            cursor.execute(f'ALTER DATABASE "{stack.database}" ALLOW_CONNECTIONS true')
+    link.close()
+    stack.eventually(lambda: count(stack, "done") == 40, timeout=20)
+    assert stack.sql("SELECT max(attempts) FROM jobs") == [(0,)]
+    assert balance(stack) == 40 * CREDITS
+
+
+def test_what_cannot_be_understood_dies_with_its_bytes(stack):
+    add_plan(stack)
+    stack.expect_errors("msg=dead")
+    stack.start("scheduler")
+    stack.start("credits")
+    garbage = put(stack, "pay_garbage", payload=b"\xc1\x00\xff")
+    newer = put(stack, "pay_newer", version=99)
+    nameless = put(stack, "pay_nameless", payload=packed({"kind": "payment.succeeded"}))
+    fine = put(stack, "pay_fine")
+    stack.eventually(lambda: count(stack, "dead") == 3)
+    stack.eventually(lambda: state(stack, fine)[0] == "done")
+    assert state(stack, garbage)[1]
+    assert "version" in state(stack, newer)[1]
+    assert "without a payment's id" in state(stack, nameless)[1]
+    assert bytes(stack.sql("SELECT payload FROM jobs WHERE id = %s", (garbage,))[0][0]) == b"\xc1\x00\xff"
+    stack.eventually(lambda: is_empty(stack))
+
+
+def test_an_entry_without_a_row_is_set_aside(stack):
+    add_plan(stack)
+    stack.expect_errors("msg=dead")
+    redis = stack.redis.client()
+    stack.start("scheduler")
+    proc = stack.start("credits")
+    proc.wait_log("msg=working")
+    redis.xadd(STREAM, {"what": "is this"})
+    redis.xadd(STREAM, {"id": "not-a-uuid.0", "kind": KIND, "ver": "1", "payload": "junk"})
+    fine = put(stack, "pay_beside")
+    stack.eventually(lambda: redis.xlen("wl:{0}:events:dead") == 2)
+    stack.eventually(lambda: state(stack, fine)[0] == "done")
+    entries = [fields for _, fields in redis.xrange("wl:{0}:events:dead")]
+    assert entries[0][b"what"] == b"is this" and entries[0][b"reason"]
+    assert entries[1][b"payload"] == b"junk" and entries[1][b"reason"]
+    assert redis.xlen(STREAM) == 0
+
+
+def test_a_job_of_an_unknown_kind_waits_for_a_release_that_knows_it(stack):
+    stack.start("scheduler")
+    stack.start("credits")
+    add_plan(stack)
+    unknown = put(stack, "pay_unknown", kind="credits.of_tomorrow")
+    fine = put(stack, "pay_known")
+    stack.eventually(lambda: state(stack, fine)[0] == "done")
+    assert state(stack, unknown) == ("queued", None, 0)
+
+
+def test_counted_failures_end_in_dead(stack):
+    stack.expect_errors("msg=dead")
+    add_plan(stack)
+    stack.sql("ALTER TABLE payments RENAME TO payments_gone")
+    stack.start("scheduler")
+    stack.start("credits", env={"MAX_ATTEMPTS": 3})
+    job = put(stack, "pay_fails")
+    stack.eventually(lambda: state(stack, job)[0] == "dead")
+    _, reason, attempts = state(stack, job)
+    assert reason.startswith("exhausted: ") and attempts == 3
+    stack.eventually(lambda: is_empty(stack))
+
+
+def test_a_failure_that_heals_is_tried_again(stack):
+    add_plan(stack)
+    stack.sql("ALTER TABLE payments RENAME TO payments_gone")
+    stack.start("scheduler")
+    proc = stack.start("credits", env={"MAX_ATTEMPTS": 100})
+    job = put(stack, "pay_heals")
+    proc.wait_log('msg="put off"')
+    stack.sql("ALTER TABLE payments_gone RENAME TO payments")
+    stack.eventually(lambda: state(stack, job)[0] == "done")
+    assert state(stack, job)[2] > 0
+    assert balance(stack) == CREDITS
+
+
+def test_old_jobs_are_parked_not_tried_for_ever(stack):
+    add_plan(stack)
+    stack.sql("ALTER TABLE payments RENAME TO payments_gone")
+    stack.start("scheduler")
+    redis = stack.redis.client()
+    job = put(stack, "pay_old")
+    stack.eventually(lambda: redis.xlen(STREAM) == 1)
+    # As if it had been in Redis for four days.
+    (entry, fields), = redis.xrange(STREAM)
+    fields[b"enqueued_ms"] = str(int(time.time() * 1000) - 4 * 86400 * 1000)
+    redis.xdel(STREAM, entry)
+    redis.xadd(STREAM, fields)
+    stack.start("credits")
+    stack.eventually(lambda: state(stack, job)[0] == "parked")
+    assert state(stack, job)[1].startswith("expired: ")
+
+
+def test_poison_is_set_aside(stack):
+    stack.expect_errors("msg=dead")
+    add_plan(stack)
+    stack.start("scheduler")
+    job = put(stack, "pay_poison")
+    for _ in range(2):
+        proc = stack.start("credits", env={"MAX_DELIVERIES": 2, "LEASE_MS": 300}, fault="before_pg_commit:kill")
+        proc.wait_exit()
+    stack.start("credits", env={"MAX_DELIVERIES": 2, "LEASE_MS": 300})
+    stack.eventually(lambda: state(stack, job)[0] == "dead", timeout=20)
+    assert "poison" in state(stack, job)[1]
+    assert balance(stack) == 0
+    fine = put(stack, "pay_after_poison")
+    stack.eventually(lambda: state(stack, fine)[0] == "done")
+
+
+@pytest.mark.tsan
+def test_redis_restarts(stack):
+    add_plan(stack)
+    stack.start("scheduler")
+    proc = stack.start("credits")
+    proc.wait_log("msg=working")
+    for round_number in range(3):
+        stack.redis.kill9()
+        put(stack, f"pay_restart_{round_number}")
+        time.sleep(0.3)
+        stack.redis.start()
+        stack.eventually(lambda n=round_number: count(stack, "done") == n + 1, timeout=15)
+    assert balance(stack) == 3 * CREDITS
+
+
+@pytest.mark.tsan
+def test_flushall_is_noticed_and_repaired(stack):
+    add_plan(stack)
+    stack.start("scheduler")
+    for number in range(50):
+        put(stack, f"pay_flush_{number}")
+    redis = stack.redis.client()
+    stack.eventually(lambda: redis.xlen(STREAM) == 50)
+    redis.flushall()
+    stack.start("credits")
+    stack.eventually(lambda: count(stack, "done") == 50, timeout=20)
+    assert balance(stack) == 50 * CREDITS
+    # A worker whose group vanishes under it makes it again.
+    redis.flushall()
+    put(stack, "pay_flush_again")
+    stack.eventually(lambda: count(stack, "done") == 51, timeout=20)
+
+
+def test_a_lost_retry_is_offered_again(stack):
+    """Killed before RETRY: the lease runs out; the job is not lost and not doubled."""
+    add_plan(stack)
+    stack.sql("ALTER TABLE payments RENAME TO payments_gone")
+    stack.start("scheduler")
+    proc = stack.start("credits", fault="before_retry:kill")
+    job = put(stack, "pay_retry_lost")
+    proc.wait_exit()
+    stack.sql("ALTER TABLE payments_gone RENAME TO payments")
+    stack.start("credits")
+    stack.eventually(lambda: state(stack, job)[0] == "done", timeout=20)
+    assert balance(stack) == CREDITS
+
+
+def test_two_workers_share_a_queue(stack):
+    add_plan(stack)
+    stack.start("scheduler")
+    for _ in range(2):
+        stack.start("credits").wait_log("msg=working")
+    for number in range(400):
+        put(stack, f"pay_share_{number}")
+    stack.eventually(lambda: count(stack, "done") == 400, timeout=30)
+    assert balance(stack) == 400 * CREDITS
+    assert len(stack.sql("SELECT 1 FROM credit_transactions")) == 400
+    stack.eventually(lambda: is_empty(stack))
+
+
+def test_refused_at_start(stack):
+    """Each refusal says what to change."""
+    stack.expect_errors("cannot start")
+    redis = stack.redis.client()
+    for setting, wrong, right in (("appendonly", "no", "yes"), ("appendfsync", "everysec", "always"),
+                                  ("maxmemory-policy", "allkeys-lru", "noeviction")):
+        redis.config_set(setting, wrong)
+        proc = stack.start("credits", ready=False)
+        proc.allowed.add(1)
+        assert proc.wait_exit() == 1
+        assert setting in proc.log()
+        redis.config_set(setting, right)
+    stack.sql("UPDATE schema_migrations SET sha256 = 'changed' WHERE number = 1")
+    for name in ("credits", "journal", "scheduler"):
+        proc = stack.start(name, ready=False)
+        proc.allowed.add(1)
+        assert proc.wait_exit() == 1
+        assert "001_events" in proc.log()
+
+
+def test_every_wrong_setting_is_named_at_once(stack):
+    env = {"DATABASE_URL": "", "REDIS_URL": "", "SLOTS": "many", "LEASE_MS": "5", "LOG_LEVEL": "loud",
+           "ALLOW_VOLATILE_REDIS": "perhaps"}
+    proc = stack.start("credits", env=env, ready=False)
+    proc.allowed.add(2)
+    assert proc.wait_exit() == 2
+    for name in env:
+        assert name in proc.log(), name

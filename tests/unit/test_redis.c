@@ -1,0 +1,319 @@
+/* The Redis client against a server that says what the test wants: replies cut at every byte, a
+ * lost connection, silence, NOSCRIPT. Each command's callback fires exactly once, whatever happens.
+ * (That it speaks with a real Redis is shown by every integration test.) */
+#include "base/clock.h"
+#include "io/redis.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+enum { CONNECTIONS_MAX = 3, TIMEOUT_MS = 2000 };
+
+/* What the server writes on its n-th connection, after the bytes that a command begins with. NULL
+ * text: nothing, and the connection stays open. Afterwards the connection is closed. */
+struct reply {
+    const char *to;
+    const char *text;
+    size_t len;
+};
+
+struct server {
+    pthread_t thread;
+    int listener;
+    char folder[32];
+    char path[64];
+    char url[80];
+    struct reply script[CONNECTIONS_MAX][8];
+    size_t connections;
+};
+
+/* Reads until the word has been seen. False: the peer is gone. */
+static bool await(int fd, const char *word)
+{
+    char seen[4096];
+    size_t len = 0;
+    while (len < sizeof seen) {
+        ssize_t got = recv(fd, seen + len, sizeof seen - len, 0);
+        if (got <= 0)
+            return false;
+        len += (size_t)got;
+        if (memmem(seen, len, word, strlen(word)) != NULL)
+            return true;
+    }
+    return false;
+}
+
+static void *serve(void *data)
+{
+    struct server *server = data;
+    for (size_t c = 0; c < server->connections; c++) {
+        int fd = accept(server->listener, NULL, NULL);
+        if (fd < 0)
+            break;
+        for (const struct reply *reply = server->script[c]; reply->to != NULL; reply++) {
+            if (!await(fd, reply->to))
+                break;
+            if (reply->text == NULL) {
+                await(fd, "a word that never comes");
+                break;
+            }
+            if (send(fd, reply->text, reply->len, MSG_NOSIGNAL) < 0)
+                break;
+        }
+        close(fd);
+    }
+    return NULL;
+}
+
+static void server_start(struct server *server)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    snprintf(server->folder, sizeof server->folder, "/tmp/wl-redis-XXXXXX");
+    assert_non_null(mkdtemp(server->folder));
+    snprintf(server->path, sizeof server->path, "%s/s", server->folder);
+    snprintf(server->url, sizeof server->url, "unix://%s", server->path);
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", server->path);
+    server->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(server->listener, (struct sockaddr *)&address, sizeof address), 0);
+    assert_int_equal(listen(server->listener, 8), 0);
+    assert_int_equal(pthread_create(&server->thread, NULL, serve, server), 0);
+}
+
+static void server_stop(struct server *server)
+{
+    shutdown(server->listener, SHUT_RDWR);
+    pthread_join(server->thread, NULL);
+    close(server->listener);
+    unlink(server->path);
+    rmdir(server->folder);
+}
+
+struct seen {
+    int calls;
+    enum err_code code;
+    int64_t integer;
+    char text[32];
+};
+
+static void on_reply(const struct err *err, const struct redis_reply *reply, void *data)
+{
+    struct seen *seen = data;
+    struct span text = redis_reply_text(redis_reply_at(reply, 1));
+    seen->calls++;
+    seen->code = err != NULL ? err->code : ERR_OK;
+    seen->integer = redis_reply_integer(redis_reply_at(reply, 0));
+    snprintf(seen->text, sizeof seen->text, "%.*s", (int)text.len,
+             text.ptr != NULL ? text.ptr : "");
+}
+
+static const struct redis_script scripts[] = {{"one", "return 1", 8}};
+
+#define SHA                  "0123456789abcdef0123456789abcdef01234567"
+#define BULK_SHA             "$40\r\n" SHA "\r\n"
+#define TEXT_REPLY(to, text) {to, text, sizeof(text) - 1}
+
+static struct redis *client_new(uv_loop_t *loop, const char *url, size_t script_count)
+{
+    const struct redis_options options = {.loop = loop,
+                                          .url = url,
+                                          .scripts = scripts,
+                                          .script_count = script_count,
+                                          .timeout_ms = TIMEOUT_MS};
+    struct redis *redis;
+    struct err err = redis_new(&options, &redis);
+    assert_int_equal(err.code, ERR_OK);
+    return redis;
+}
+
+static void run_until(uv_loop_t *loop, const struct seen *seen)
+{
+    int64_t until = clock_mono_ms() + 2LL * TIMEOUT_MS;
+    while (seen->calls == 0 && clock_mono_ms() < until)
+        uv_run(loop, UV_RUN_ONCE);
+    assert_int_equal(seen->calls, 1);
+}
+
+static void client_end(uv_loop_t *loop, struct redis *redis)
+{
+    redis_close(redis);
+    uv_run(loop, UV_RUN_DEFAULT);
+    assert_int_equal(uv_loop_close(loop), 0);
+}
+
+/* {7, "hello"}, cut after every number of bytes. The command after it works on a new connection. */
+static void test_cut_everywhere(void **state)
+{
+    static const char whole[] = "*2\r\n:7\r\n$5\r\nhello\r\n";
+    const struct span command[] = {SPAN("ECHO")};
+    (void)state;
+    for (size_t cut = 0; cut < sizeof whole; cut++) {
+        struct server server = {
+            .connections = 2,
+            .script = {{TEXT_REPLY("SELECT", "+OK\r\n"), {"ECHO", whole, cut}},
+                       {TEXT_REPLY("SELECT", "+OK\r\n"), TEXT_REPLY("ECHO", whole)}}};
+        uv_loop_t loop;
+        uv_loop_init(&loop);
+        server_start(&server);
+        struct redis *redis = client_new(&loop, server.url, 0);
+        struct seen first = {0};
+        struct seen second = {0};
+        struct err err = redis_wait_ready(redis);
+        assert_int_equal(err.code, ERR_OK);
+        redis_command(redis, command, 1, on_reply, &first);
+        assert_int_equal(first.calls, 0); /* never from within */
+        run_until(&loop, &first);
+        if (cut < sizeof whole - 1) {
+            assert_int_equal(first.code, ERR_REDIS_DOWN);
+            err = redis_wait_ready(redis);
+            assert_int_equal(err.code, ERR_OK);
+            redis_command(redis, command, 1, on_reply, &second);
+            run_until(&loop, &second);
+            assert_int_equal(second.code, ERR_OK);
+            assert_string_equal(second.text, "hello");
+        } else {
+            assert_int_equal(first.code, ERR_OK);
+            assert_int_equal(first.integer, 7);
+            assert_string_equal(first.text, "hello");
+        }
+        client_end(&loop, redis);
+        assert_int_equal(first.calls, 1);
+        server_stop(&server);
+    }
+}
+
+static void test_garbage_and_extra_replies(void **state)
+{
+    static const char *const texts[] = {"?what\r\n", ":1\r\n:2\r\n:3\r\n:4\r\n"};
+    const struct span command[] = {SPAN("ECHO")};
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
+        struct server server = {.connections = 1,
+                                .script = {{TEXT_REPLY("SELECT", "+OK\r\n"),
+                                            {"ECHO", texts[i], strlen(texts[i])},
+                                            {"ECHO", NULL, 0}}}};
+        uv_loop_t loop;
+        uv_loop_init(&loop);
+        server_start(&server);
+        struct redis *redis = client_new(&loop, server.url, 0);
+        struct seen first = {0};
+        struct err err = redis_wait_ready(redis);
+        assert_int_equal(err.code, ERR_OK);
+        redis_command(redis, command, 1, on_reply, &first);
+        run_until(&loop, &first);
+        assert_int_equal(first.code, i == 0 ? ERR_REDIS_DOWN : ERR_OK);
+        assert_false(redis_is_ready(redis));
+        client_end(&loop, redis);
+        server_stop(&server);
+    }
+}
+
+static void test_silence_is_a_broken_connection(void **state)
+{
+    struct server server = {.connections = 1,
+                            .script = {{TEXT_REPLY("SELECT", "+OK\r\n"), {"ECHO", NULL, 0}}}};
+    const struct span command[] = {SPAN("ECHO")};
+    uv_loop_t loop;
+    (void)state;
+    uv_loop_init(&loop);
+    server_start(&server);
+    struct redis *redis = client_new(&loop, server.url, 0);
+    struct seen seen = {0};
+    struct err err = redis_wait_ready(redis);
+    assert_int_equal(err.code, ERR_OK);
+    redis_command(redis, command, 1, on_reply, &seen);
+    run_until(&loop, &seen);
+    assert_int_equal(seen.code, ERR_REDIS_TIMEOUT);
+    client_end(&loop, redis);
+    server_stop(&server);
+}
+
+static void test_loading_drops_the_connection(void **state)
+{
+    struct server server = {.connections = 2,
+                            .script = {{TEXT_REPLY("SELECT", "-LOADING wait\r\n")},
+                                       {TEXT_REPLY("SELECT", "+OK\r\n"),
+                                        TEXT_REPLY("ECHO", "-READONLY replica\r\n"),
+                                        {"ECHO", NULL, 0}}}};
+    const struct span command[] = {SPAN("ECHO")};
+    uv_loop_t loop;
+    (void)state;
+    uv_loop_init(&loop);
+    server_start(&server);
+    struct redis *redis = client_new(&loop, server.url, 0);
+    struct seen seen = {0};
+    struct err err = redis_wait_ready(redis);
+    assert_int_equal(err.code, ERR_OK);
+    redis_command(redis, command, 1, on_reply, &seen);
+    run_until(&loop, &seen);
+    assert_int_equal(seen.code, ERR_REDIS_REPLY);
+    assert_false(redis_is_ready(redis));
+    client_end(&loop, redis);
+    server_stop(&server);
+}
+
+static void test_noscript_loads_and_repeats_once(void **state)
+{
+    struct server server = {.connections = 1,
+                            .script = {{TEXT_REPLY("SCRIPT", "+OK\r\n" BULK_SHA),
+                                        TEXT_REPLY("EVALSHA", "-NOSCRIPT No matching script.\r\n"),
+                                        TEXT_REPLY("EVALSHA", BULK_SHA "*2\r\n:9\r\n+fine\r\n"),
+                                        {"EVALSHA", NULL, 0}}}};
+    const struct span args[] = {SPAN("key"), SPAN("value")};
+    uv_loop_t loop;
+    (void)state;
+    uv_loop_init(&loop);
+    server_start(&server);
+    struct redis *redis = client_new(&loop, server.url, 1);
+    struct seen seen = {0};
+    struct err err = redis_wait_ready(redis);
+    assert_int_equal(err.code, ERR_OK);
+    redis_eval(redis, 0, 1, args, 2, on_reply, &seen);
+    run_until(&loop, &seen);
+    assert_int_equal(seen.code, ERR_OK);
+    assert_int_equal(seen.integer, 9);
+    client_end(&loop, redis);
+    server_stop(&server);
+}
+
+/* No server at all: commands are answered for, and closing does not wait for anybody. */
+static void test_nobody_there(void **state)
+{
+    const struct span command[] = {SPAN("ECHO")};
+    uv_loop_t loop;
+    (void)state;
+    uv_loop_init(&loop);
+    struct redis *redis = client_new(&loop, "unix:///nonexistent/redis.sock", 0);
+    struct seen seen[3] = {{0}};
+    for (size_t i = 0; i < ARRAY_LEN(seen); i++)
+        redis_command(redis, command, 1, on_reply, &seen[i]);
+    run_until(&loop, &seen[2]);
+    assert_int_equal(seen[0].calls, 1);
+    assert_int_equal(seen[0].code, ERR_REDIS_DOWN);
+    struct seen last = {0};
+    redis_command(redis, command, 1, on_reply, &last);
+    client_end(&loop, redis);
+    assert_int_equal(last.calls, 1);
+    assert_int_equal(last.code, ERR_CANCELLED);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_cut_everywhere),
+        cmocka_unit_test(test_garbage_and_extra_replies),
+        cmocka_unit_test(test_silence_is_a_broken_connection),
+        cmocka_unit_test(test_loading_drops_the_connection),
+        cmocka_unit_test(test_noscript_loads_and_repeats_once),
+        cmocka_unit_test(test_nobody_there),
+    };
+    return cmocka_run_group_tests_name("redis", tests, NULL, NULL);
+}
