@@ -62,8 +62,8 @@ static void test_refused(void **state)
         "unix://:topsecret@relative/path",
         "unix://:topsecret@/socket?base=1",
         "unix://:topsecret@/socket?db=",
-        "unix:///a-path-that-is-longer-than-the-one-hundred-and-seven-bytes-that-fit-into-the-"
-        "address-of-a-unix-socket/redis.sock",
+        ("unix:///a-path-that-is-longer-than-the-one-hundred-and-seven-bytes-that-fit-into-the-"
+         "address-of-a-unix-socket/redis.sock"),
     };
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
