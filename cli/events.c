@@ -142,34 +142,32 @@ static struct err find_event(struct pg *pg, const char *id, struct buf *out)
 static struct err print_event(struct pg *pg, const char *id)
 {
     struct table table;
-    TRY(
-        PG_EXEC(
-            pg,
-            "SELECT e.id AS event, e.kind, e.type_raw AS \"type as sent\", e.generation,"
-            " e.endpoint, e.webhook_id AS \"webhook-id\", t.slug AS tenant,"
-            " e.company_id AS company, e.user_id AS user, e.membership_id AS membership,"
-            " e.payment_id AS payment, e.entity_id AS entity," OUTCOME_UTC(
-                "e.occurred_at") " || CASE WHEN e.occurred_known THEN ' UTC' ELSE ' UTC (of the "
-                                 "signature)' END"
-                                 " AS occurred, " OUTCOME_UTC("e.received_at") " || ' UTC' AS "
-                                                                               "received,"
-                                                                               " " OUTCOME_UTC(
-                                                                                   "e.journalled_"
-                                                                                   "at") " || ' "
-                                                                                         "UTC' AS "
-                                                                                         "journalle"
-                                                                                         "d, "
-                                                                                         " octet_"
-                                                                                         "length(e."
-                                                                                         "body) || "
-                                                                                         "' bytes' "
-                                                                                         "AS "
-                                                                                         "body,"
-                                                                                         " " OUTCOME_TEXT
-                                                                                         " AS "
-                                                                                         "outcom"
-                                                                                         "e" SHOW_FROM,
-            pg_text(id)));
+    TRY(PG_EXEC(
+        pg,
+        "SELECT e.id AS event, e.kind, e.type_raw AS \"type as sent\", e.generation,"
+        " e.endpoint, e.webhook_id AS \"webhook-id\", t.slug AS tenant,"
+        " e.company_id AS company, e.user_id AS user, e.membership_id AS membership,"
+        " e.payment_id AS payment, e.entity_id AS entity," OUTCOME_UTC(
+            "e.occurred_at") " || CASE WHEN e.occurred_known THEN ' UTC' ELSE ' UTC (of the "
+                             "signature)' END"
+                             " AS occurred, " OUTCOME_UTC(
+                                 "e.received_at") " || ' UTC' AS "
+                                                  "received,"
+                                                  " " OUTCOME_UTC("e.journalled_"
+                                                                  "at") " || ' "
+                                                                        "UTC' AS "
+                                                                        "journalle"
+                                                                        "d, "
+                                                                        " octet_"
+                                                                        "length(e."
+                                                                        "body) || "
+                                                                        "' bytes' "
+                                                                        "AS "
+                                                                        "body,"
+                                                                        " " OUTCOME_TEXT " AS "
+                                                                        "outcom"
+                                                                        "e" SHOW_FROM,
+        pg_text(id)));
     table_init(&table, NULL, 2);
     for (size_t column = 0; column < pg_columns(pg); column++) {
         if (pg_get(pg, 0, column)[0] == '\0')

@@ -207,12 +207,14 @@ def history(stack):
     add_event(stack, "msg_again", payment="pay_1", age="4 minutes")
     add_job(stack, "msg_again", "skipped", "already_granted")
     add_event(stack, "msg_odd", payment="pay_2", user="user_2", age="3 minutes")
-    add_job(stack, "msg_odd")
+    add_job(stack, "msg_odd", "done", "in review: unknown_plan")
     add_payment(stack, "pay_2", "msg_odd", "user_2")
     add_review(stack, "pay_2", "msg_odd")
     add_event(stack, "msg_other", "quarantined", "other_company", user="user_3", age="2 minutes")
     add_event(stack, "msg_test", "ignored", "test", user=None, age="1 minutes")
-    add_event(stack, "msg_plain", kind="membership.activated", user="user_4", age="50 seconds")
+    add_event(stack, "msg_plain", "ignored", "nothing_to_do", "membership.activated", user="user_4", age="50 seconds")
+    add_event(stack, "msg_free", payment="pay_4", user="user_4", age="45 seconds")
+    add_job(stack, "msg_free", "skipped", "free_payment")
     add_event(stack, "msg_dead", payment="pay_5", user="user_5", age="40 seconds")
     add_job(stack, "msg_dead", "dead", "exhausted", attempts=12)
     add_event(stack, "msg_busy", payment="pay_6", user="user_6", age="10 seconds")
@@ -227,6 +229,7 @@ OUTCOMES = {
     "default/msg_other": "quarantined: other_company",
     "default/msg_test": "ignored: test",
     "default/msg_plain": "kept, nothing to do",
+    "default/msg_free": "nothing to do: free_payment",
     "default/msg_dead": "dead: exhausted",
     "default/msg_busy": "running",
 }
@@ -456,6 +459,39 @@ def test_secrets_are_never_shown(stack):
     check = stack.cli("config", "check", check=False, env={"WHOP_WEBHOOK_SECRET": "changeme-please"})
     assert check.returncode == 1
     assert "WHOP_WEBHOOK_SECRET" in check.stdout and "please" not in check.stdout
+
+
+# ---- sample -----------------------------------------------------------------------------------------
+
+def test_sample_shows_what_became_of_each(stack):
+    stack.up()
+    for _ in range(2):
+        shown = {row["sent"]: row["outcome"] for row in stack.cli_json("sample", "--timeout", "30", timeout=60)}
+        assert shown == {
+            "payment, v1": "granted 5,000 credits to user_ada",
+            "payment, v1 with flat ids": "granted 25,000 credits to user_ben",
+            "payment, v5": "granted 5,000 credits to user_cleo",
+            "payment, v2": "granted 25,000 credits to user_dan",
+            "the first payment again, new id": "duplicate: already granted",
+            "membership begins": "kept, nothing to do",
+            "membership as in seed 001": "kept, nothing to do",
+            "payment as in seed 001, by pack": "granted 10 credits to user_123456789",
+            "payment for an unknown plan": "in review: unknown_plan",
+            "payment without a user": "in review: unknown_user",
+            "event of another company": "quarantined: other_company",
+            "kind nobody knows": "kept, unknown kind",
+            "test from the dashboard": "ignored: test",
+        }
+    assert stack.sql("SELECT count(*) FROM whop_plans") == [(3,)]
+    assert stack.sql("SELECT DISTINCT flag FROM credit_transactions") == [(None,)]
+    status(stack, 1)
+
+
+def test_sample_says_what_has_not_run_its_course(stack):
+    stack.start("ingest")
+    done = stack.cli("sample", "--timeout", "1", check=False)
+    assert done.returncode == 1
+    assert "13 of 13 events have not run their course" in done.stderr and "not in the journal yet" in done.stderr
 
 
 # ---- send -----------------------------------------------------------------------------------------
