@@ -40,20 +40,34 @@ def pytest_runtest_makereport(item, call):
         report.sections.append(("processes", stack.logs()))
 
 
-@pytest.fixture(autouse=True)
-def limit(request):
-    """No test hangs the run: it gets an exception instead, and its fixtures clean up."""
-    marker = request.node.get_closest_marker("limit")
-    seconds = (marker.args[0] if marker else 60) * harness.SLOW
+def limited(seconds):
+    """A generator for the hooks below: nothing hangs the run. What takes too long gets an exception
+    instead, and its fixtures clean up. psycopg2 is taught to listen to it (harness.connect)."""
+    seconds *= harness.SLOW
 
     def too_long(*_):
-        raise TimeoutError(f"the test took more than {seconds:g} s")
+        raise TimeoutError(f"took more than {seconds:g} s")
 
-    before = signal.signal(signal.SIGALRM, too_long)
+    signal.signal(signal.SIGALRM, too_long)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     yield
     signal.setitimer(signal.ITIMER_REAL, 0)
-    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_setup(item):
+    yield from limited(60)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_call(item):
+    marker = item.get_closest_marker("limit")
+    yield from limited(marker.args[0] if marker else 60)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_teardown(item):
+    yield from limited(60)
 
 
 @pytest.fixture(scope="session")
@@ -66,24 +80,28 @@ def pg_cluster():
 def template(pg_cluster):
     """A database that the real `whopline migrate` has made, once for all workers of this run."""
     name = "template_" + os.environ["WHOPLINE_TEST_RUN"]
-    # Not "with link": since psycopg2 2.9 that begins a transaction in spite of autocommit.
     link = harness.connect(pg_cluster)
-    with link.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_lock(hashtext(%s))", (name,))
-        cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,))
-        if not cursor.fetchall():
-            # Under another name until it is complete.
-            cursor.execute(f"DROP DATABASE IF EXISTS {name}_new")
-            cursor.execute(f"CREATE DATABASE {name}_new")
-            env = {**harness.clean_environment(), "WHOP_COMPANY_ID": harness.whop.COMPANY,
-                   "DATABASE_URL": harness.database_url(pg_cluster, name + "_new")}
-            done = subprocess.run([harness.BIN / "whopline", "migrate"], env=env, capture_output=True,
-                                  text=True, timeout=60 * harness.SLOW, check=False)
-            assert done.returncode == 0, f"whopline migrate: {done.stdout}\n{done.stderr}"
-            cursor.execute(f"ALTER DATABASE {name}_new RENAME TO {name}")
-        cursor.execute("SELECT pg_advisory_unlock(hashtext(%s))", (name,))
-    link.close()
+    try:
+        make_template(link.cursor(), name, pg_cluster)
+    finally:
+        link.close()  # and with it goes the lock
     return name
+
+
+def make_template(cursor, name, pg_cluster):
+    cursor.execute("SELECT pg_advisory_lock(hashtext(%s))", (name,))
+    cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,))
+    if cursor.fetchall():
+        return
+    # Under another name until it is complete.
+    cursor.execute(f"DROP DATABASE IF EXISTS {name}_new")
+    cursor.execute(f"CREATE DATABASE {name}_new")
+    env = {**harness.clean_environment(), "WHOP_COMPANY_ID": harness.whop.COMPANY,
+           "DATABASE_URL": harness.database_url(pg_cluster, name + "_new")}
+    done = subprocess.run([harness.BIN / "whopline", "migrate"], env=env, capture_output=True,
+                          text=True, timeout=60 * harness.SLOW, check=False)
+    assert done.returncode == 0, f"whopline migrate: {done.stdout}\n{done.stderr}"
+    cursor.execute(f"ALTER DATABASE {name}_new RENAME TO {name}")
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ A test fails by what its processes did, too: an exit code it did not ask for, a 
 or a line of level error that it did not expect (Stack.problems).
 """
 import glob
+import http.client
 import json
 import os
 import pathlib
@@ -19,9 +20,10 @@ import socket
 import subprocess
 import tempfile
 import time
-import http.client
 
 import psycopg2
+import psycopg2.extensions
+import psycopg2.extras
 import redis
 
 import whop
@@ -40,6 +42,10 @@ SETTINGS = {
     "BACKOFF_BASE_MS": 50, "BACKOFF_MAX_MS": 1000, "RELAY_SWEEP_MS": 100, "RELAY_STALE_MS": 2000,
     "HTTP_DRAIN_MS": 2000, "SLOTS": 4, "LOG_LEVEL": "info",
 }
+
+
+# Without it a query that waits would not hear the signal that ends a test which takes too long.
+psycopg2.extensions.set_wait_callback(psycopg2.extras.wait_select)
 
 
 def eventually(fn, timeout=10, every=0.05):
@@ -136,6 +142,14 @@ def connect(sockets, database="postgres"):
     link = psycopg2.connect(host=sockets, user="app", dbname=database)
     link.autocommit = True
     return link
+
+
+def execute(sockets, statement):
+    link = connect(sockets)
+    try:
+        link.cursor().execute(statement)
+    finally:
+        link.close()
 
 
 def database_url(sockets, database):
@@ -277,8 +291,7 @@ class Stack:
         }
         if template:
             self.database = "test_" + self.folder.name[2:].lower()
-            with connect(pg_sockets).cursor() as cursor:
-                cursor.execute(f'CREATE DATABASE "{self.database}" TEMPLATE "{template}"')
+            execute(pg_sockets, f'CREATE DATABASE "{self.database}" TEMPLATE "{template}"')
             self.env["DATABASE_URL"] = database_url(pg_sockets, self.database)
         self.redis.start()
 
@@ -366,7 +379,6 @@ class Stack:
         if self._db is not None:
             self._db.close()
         if self.database:
-            with connect(self.pg_sockets).cursor() as cursor:
-                cursor.execute(f'DROP DATABASE IF EXISTS "{self.database}" WITH (FORCE)')
+            execute(self.pg_sockets, f'DROP DATABASE IF EXISTS "{self.database}" WITH (FORCE)')
         shutil.rmtree(self.folder)
         return problems
