@@ -50,21 +50,18 @@ struct err credits_record_payment(struct pg *pg, struct arena *arena, int64_t te
     return ERR_NONE;
 }
 
-struct err credits_find_plan(struct pg *pg, struct arena *arena, int64_t tenant, const char *plan,
-                             const char *pack_id, int64_t at_ms, struct credits_plan *out,
-                             bool *found)
+static struct err find_plan_by(struct pg *pg, struct arena *arena, int64_t tenant, bool by_pack,
+                               const char *id, int64_t at_ms, struct credits_plan *out, bool *found)
 {
-    bool by_pack = text_is_empty(plan);
     *found = false;
-    if (by_pack && text_is_empty(pack_id))
+    if (text_is_empty(id))
         return ERR_NONE;
     TRY(PG_EXEC(pg,
                 "SELECT id, plan_name, credits_amount, credits_when_free FROM whop_plans "
                 "WHERE tenant_id = $1 AND CASE WHEN $2 THEN pack_id ELSE whop_plan_id END = $3"
                 " AND valid_from <= whopline_from_ms($4) AND whopline_from_ms($4) < valid_to "
                 "ORDER BY valid_from DESC LIMIT 1",
-                pg_integer(tenant), pg_flag(by_pack), pg_text(by_pack ? pack_id : plan),
-                pg_integer(at_ms)));
+                pg_integer(tenant), pg_flag(by_pack), pg_text(id), pg_integer(at_ms)));
     if (pg_rows(pg) == 0)
         return ERR_NONE;
     *out = (struct credits_plan){
@@ -75,6 +72,14 @@ struct err credits_find_plan(struct pg *pg, struct arena *arena, int64_t tenant,
     };
     *found = true;
     return ERR_NONE;
+}
+
+struct err credits_find_plan(struct pg *pg, struct arena *arena, int64_t tenant, const char *plan,
+                             const char *pack_id, int64_t at_ms, struct credits_plan *out,
+                             bool *found)
+{
+    TRY(find_plan_by(pg, arena, tenant, false, plan, at_ms, out, found));
+    return *found ? ERR_NONE : find_plan_by(pg, arena, tenant, true, pack_id, at_ms, out, found);
 }
 
 struct err credits_is_granted(struct pg *pg, int64_t tenant, const char *payment, bool *out)

@@ -5,7 +5,7 @@ CREATE TABLE whop_plans (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     tenant_id bigint NOT NULL REFERENCES tenants,
     whop_plan_id text NOT NULL,
-    pack_id text,                           -- metadata.packId of payments that name no plan
+    pack_id text,                           -- metadata.packId of payments whose plan is not in here
     plan_name text NOT NULL,
     credits_amount integer NOT NULL CHECK (credits_amount >= 0), -- 0: sells no credits
     price_cents bigint CHECK (price_cents >= 0),

@@ -8,23 +8,23 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+enum { PIECE = 4096 };
+
 static bool run_file(const char *folder, const char *name)
 {
     struct buf path = {0};
     struct buf content = {0};
     buf_printf(&path, "%s/%s", folder, name);
     FILE *file = fopen(buf_text(&path), "rb");
-    size_t got = 0;
     if (file == NULL) {
         perror(buf_text(&path));
         buf_close(&path);
         return false;
     }
-    do {
-        buf_reserve(&content, 4096);
-        got = fread(content.ptr + content.len, 1, 4096, file);
-        content.len += got;
-    } while (got > 0);
+    for (size_t got = PIECE; got == PIECE; content.len += got) {
+        buf_reserve(&content, PIECE);
+        got = fread(content.ptr + content.len, 1, PIECE, file);
+    }
     bool read = ferror(file) == 0;
     fclose(file);
     /* Of exactly this size, so that ASan sees a read beyond it. */

@@ -14,7 +14,6 @@ OTHER_COMPANY = "biz_T3stSomebodyElse"
 # ---- What the tests look at -----------------------------------------------------------------------
 
 def add_plan(stack, plan=PLAN, credits=CREDITS, pack=PACK):
-    stack.sql("INSERT INTO tenants (whop_company_id) VALUES (%s) ON CONFLICT DO NOTHING", (whop.COMPANY,))
     stack.sql("""INSERT INTO whop_plans (tenant_id, whop_plan_id, pack_id, plan_name, credits_amount)
                  SELECT id, %s, %s, 'Popular', %s FROM tenants WHERE whop_company_id = %s""",
               (plan, pack, credits, whop.COMPANY))
