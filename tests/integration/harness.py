@@ -160,7 +160,7 @@ class Proc:
     """One process of ours. allowed: the exit codes that are no surprise."""
 
     def __init__(self, name, argv, env, log):
-        self.name, self.path, self.allowed = name, log, set()
+        self.name, self.path, self.allowed, self.asked = name, log, set(), False
         with open(log, "ab") as out:
             self.popen = subprocess.Popen([*DIES_WITH_US, *map(str, argv)], env=env, cwd=log.parent,
                                           stdin=subprocess.DEVNULL, stdout=out, stderr=out,
@@ -189,6 +189,7 @@ class Proc:
         self.allowed.update(allowed)
         if self.running():
             self.popen.send_signal(number)
+            self.asked = self.asked or number == signal.SIGTERM
 
     def sigterm(self, wait=True):
         """Asks it to end; that must be with 0."""
@@ -204,7 +205,8 @@ class Proc:
         wrong = []
         if self.running():
             try:
-                self.sigterm()
+                # A second signal would end at once a process that is looking for leaks.
+                self.wait_exit() if self.asked else self.sigterm()
             except AssertionError:
                 wrong.append("did not end on SIGTERM")
                 self.kill9()
