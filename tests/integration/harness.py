@@ -187,9 +187,9 @@ class Proc:
 
     def send(self, number, *allowed):
         self.allowed.update(allowed)
+        self.asked = self.asked or number == signal.SIGTERM
         if self.running():
             self.popen.send_signal(number)
-            self.asked = self.asked or number == signal.SIGTERM
 
     def sigterm(self, wait=True):
         """Asks it to end; that must be with 0."""
@@ -205,8 +205,10 @@ class Proc:
         wrong = []
         if self.running():
             try:
-                # A second signal would end at once a process that is looking for leaks.
-                self.wait_exit() if self.asked else self.sigterm()
+                if self.asked:  # a second SIGTERM would end it at once, and not with 0
+                    self.wait_exit()
+                else:
+                    self.sigterm()
             except AssertionError:
                 wrong.append("did not end on SIGTERM")
                 self.kill9()
