@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import subprocess
+import time
 
 import psycopg2
 import pytest
@@ -367,6 +368,21 @@ def test_status_counts_the_queues(stack):
     credits = [queue for queue in status(stack, 0)["redis"]["queues"] if queue["queue"] == "credits"][0]
     assert (credits["waiting"], credits["running"], credits["delayed"]) == (2, 1, 2)
     assert 0 <= credits["oldest_s"] < 60
+
+
+def test_status_says_who_may_not_be_running(stack):
+    redis = stack.redis.client()
+    redis.xadd("wl:{0}:events", {"id": "x"}, id=f"{(int(time.time()) - 300) * 1000}-0")
+    assert "queue events has been there for 5 min: is its worker running?" in stack.cli("status", check=False).stdout
+    status(stack, 1)
+    redis.flushall()
+    status(stack, 0)
+    add_event(stack, "msg_1", payment="pay_1")
+    job = add_job(stack, "msg_1", "queued")
+    status(stack, 0)
+    stack.sql("UPDATE jobs SET relayed_at = NULL, due_at = now() - interval '5 minutes' WHERE id = %s", (job,))
+    assert "whopline-scheduler" in stack.cli("status", check=False).stdout
+    status(stack, 1)
 
 
 def test_status_broken_shows_the_rest(history):
