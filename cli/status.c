@@ -11,7 +11,7 @@
 #include <stdlib.h>
 
 enum {
-    REDIS_TIMEOUT_MS = 3000,
+    REDIS_TIMEOUT_MS = 1500,
     LATE_S = 60, /* what is usually a matter of milliseconds */
 };
 
