@@ -15,6 +15,11 @@ enum {
     SHA_TEXT_SIZE = 41,
 };
 
+/* What callers see of hiredis' reply. */
+struct redis_reply {
+    redisReply inner;
+};
+
 /* See the drawing in the header. CLOSING comes from anywhere and is for good. */
 enum state { STATE_DOWN, STATE_CONNECTING, STATE_GREETING, STATE_READY, STATE_CLOSING };
 
@@ -727,7 +732,7 @@ void redis_reply_free(struct redis_reply *reply)
 
 static const redisReply *inner(const struct redis_reply *reply)
 {
-    return (const redisReply *)(const void *)reply;
+    return &reply->inner;
 }
 
 int64_t redis_reply_integer(const struct redis_reply *reply)
@@ -752,7 +757,7 @@ const struct redis_reply *redis_reply_at(const struct redis_reply *reply, size_t
 {
     if (index >= redis_reply_count(reply))
         return NULL;
-    return (const struct redis_reply *)(const void *)inner(reply)->element[index];
+    return (const struct redis_reply *)inner(reply)->element[index];
 }
 
 bool redis_reply_is_nil(const struct redis_reply *reply)

@@ -84,6 +84,7 @@ static struct err execute(struct slot_thread *thread, const struct job *job)
         return err_make(ERR_POISON, "poison: brought its worker down %lld times",
                         (long long)job->deliveries - 1);
     TRY(decode(slot, thread->slots->worker, job, &handler, &payload));
+    REQUIRE(handler != NULL && handler->handle != NULL);
     struct err err = handler->handle(slot, payload);
     pg_rollback(slot->db);
     return err;
@@ -224,6 +225,7 @@ static void run_halves(struct slot_thread *thread, const struct handler *handler
 {
     struct slot *slot = &thread->slot;
     begin(slot, NULL);
+    REQUIRE(handler != NULL && handler->handle_batch != NULL);
     struct err err = handler->handle_batch(slot, items, count);
     pg_rollback(slot->db);
     relay_added(thread);

@@ -275,6 +275,7 @@ static void dispatch(struct loop *loop)
         size_t share = share_of(loop);
         for (size_t i = 0; i < share; i++) {
             struct job *job = loop->ready.first;
+            REQUIRE(job != NULL);
             list_remove(&loop->ready, job);
             list_add(&loop->running, job);
             thread->run.jobs[i] = (struct run_job){.job = job};
