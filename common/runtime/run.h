@@ -73,6 +73,11 @@ struct slots {
     void *data;
 };
 
+/* slot.c: runs thread->run and fills in its verdicts. Slot thread. */
+void slot_run(struct slot_thread *thread);
+/* Slot thread: has the loop give the jobs to Redis, and waits; thread->relay.failed tells. */
+void slots_relay(struct slot_thread *thread, const struct outgoing *jobs, size_t count);
+
 void slots_start(struct slots *slots, const struct worker *worker, const struct config *config,
                  void (*notify)(void *data), void *data);
 /* Loop: hands thread->run over. */

@@ -8,7 +8,6 @@
 #include "service/migrate.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 
 enum { MS_PER_HOUR = 3600000 };
 
@@ -95,20 +94,9 @@ static struct err execute(struct slot_thread *thread, const struct job *job)
 static void relay_added(struct slot_thread *thread)
 {
     struct slot *slot = &thread->slot;
-    struct slots *slots = thread->slots;
     if (!slot->committed || slot->added_count == 0)
         return;
-    thread->relay = (struct relay_request){
-        .jobs = slot->added, .count = slot->added_count, .left = slot->added_count, .from = thread};
-    pthread_mutex_lock(&slots->mutex);
-    thread->relayed = false;
-    slots->relays[slots->relay_count++] = &thread->relay;
-    pthread_mutex_unlock(&slots->mutex);
-    slots->notify(slots->data);
-    pthread_mutex_lock(&slots->mutex);
-    while (!thread->relayed)
-        pthread_cond_wait(&thread->wake, &slots->mutex);
-    pthread_mutex_unlock(&slots->mutex);
+    slots_relay(thread, slot->added, slot->added_count);
     if (thread->relay.failed)
         return;
     (void)FAULT(after_enqueue_before_mark);
@@ -267,7 +255,7 @@ static void run_batch(struct slot_thread *thread)
     arena_reset(&slot->arena);
 }
 
-/* --- the thread ------------------------------------------------------------------------------ */
+/* --- a run ----------------------------------------------------------------------------------- */
 
 static void check(struct slot_thread *thread)
 {
@@ -278,107 +266,14 @@ static void check(struct slot_thread *thread)
     pg_rollback(thread->slot.db);
 }
 
-static void *slot_main(void *data)
+void slot_run(struct slot_thread *thread)
 {
-    struct slot_thread *thread = data;
-    struct slots *slots = thread->slots;
-    bool batch = slots->worker->handlers[0].handle_batch != NULL;
-    pthread_mutex_lock(&slots->mutex);
-    for (;;) {
-        while (!thread->busy && !slots->ending)
-            pthread_cond_wait(&thread->wake, &slots->mutex);
-        if (!thread->busy)
-            break;
-        pthread_mutex_unlock(&slots->mutex);
-        thread->run.database_is_down = false;
-        if (thread->run.kind == RUN_CHECK)
-            check(thread);
-        else if (batch)
-            run_batch(thread);
-        else
-            run_one_by_one(thread);
-        set_about(NULL);
-        pthread_mutex_lock(&slots->mutex);
-        thread->busy = false;
-        slots->finished[slots->finished_count++] = thread;
-        slots->notify(slots->data);
-    }
-    pthread_mutex_unlock(&slots->mutex);
-    return NULL;
-}
-
-/* --- for the loop ---------------------------------------------------------------------------- */
-
-void slots_start(struct slots *slots, const struct worker *worker, const struct config *config,
-                 void (*notify)(void *data), void *data)
-{
-    *slots = (struct slots){.worker = worker,
-                            .config = config,
-                            .count = (size_t)config->slots,
-                            .notify = notify,
-                            .data = data};
-    pthread_mutex_init(&slots->mutex, NULL);
-    slots->threads = mem_zalloc(slots->count * sizeof *slots->threads);
-    slots->finished = mem_zalloc(slots->count * sizeof(struct slot_thread *));
-    slots->relays = mem_zalloc(slots->count * sizeof(struct relay_request *));
-    for (size_t i = 0; i < slots->count; i++) {
-        struct slot_thread *thread = &slots->threads[i];
-        thread->slots = slots;
-        thread->slot.config = config;
-        thread->slot.db = pg_new(config->database_url);
-        arena_init(&thread->slot.arena);
-        pthread_cond_init(&thread->wake, NULL);
-        REQUIRE(pthread_create(&thread->thread, NULL, slot_main, thread) == 0);
-    }
-}
-
-void slots_hand_over(struct slot_thread *thread)
-{
-    pthread_mutex_lock(&thread->slots->mutex);
-    REQUIRE(!thread->busy);
-    thread->busy = true;
-    pthread_cond_signal(&thread->wake);
-    pthread_mutex_unlock(&thread->slots->mutex);
-}
-
-void slots_answer_relay(struct relay_request *request)
-{
-    struct slot_thread *thread = request->from;
-    pthread_mutex_lock(&thread->slots->mutex);
-    thread->relayed = true;
-    pthread_cond_signal(&thread->wake);
-    pthread_mutex_unlock(&thread->slots->mutex);
-}
-
-void slots_take(struct slots *slots, struct slot_thread **finished, size_t *finished_count,
-                struct relay_request **relays, size_t *relay_count)
-{
-    pthread_mutex_lock(&slots->mutex);
-    memcpy(finished, slots->finished, slots->finished_count * sizeof *finished);
-    memcpy(relays, slots->relays, slots->relay_count * sizeof *relays);
-    *finished_count = slots->finished_count;
-    *relay_count = slots->relay_count;
-    slots->finished_count = 0;
-    slots->relay_count = 0;
-    pthread_mutex_unlock(&slots->mutex);
-}
-
-void slots_end(struct slots *slots)
-{
-    pthread_mutex_lock(&slots->mutex);
-    slots->ending = true;
-    for (size_t i = 0; i < slots->count; i++)
-        pthread_cond_signal(&slots->threads[i].wake);
-    pthread_mutex_unlock(&slots->mutex);
-    for (size_t i = 0; i < slots->count; i++) {
-        struct slot_thread *thread = &slots->threads[i];
-        pthread_join(thread->thread, NULL);
-        pthread_cond_destroy(&thread->wake);
-        pg_free(thread->slot.db);
-        arena_close(&thread->slot.arena);
-    }
-    pthread_mutex_destroy(&slots->mutex);
-    free(slots->threads);
-    free(slots->finished);
-    free(slots->relays);
+    thread->run.database_is_down = false;
+    if (thread->run.kind == RUN_CHECK)
+        check(thread);
+    else if (thread->slots->worker->handlers[0].handle_batch != NULL)
+        run_batch(thread);
+    else
+        run_one_by_one(thread);
+    set_about(NULL);
 }

@@ -1,0 +1,101 @@
+#include "base/clock.h"
+#include "base/log.h"
+#include "runtime/loop.h"
+
+enum { PAUSE_MS = 1000 };
+
+static void on_resume(uv_timer_t *timer)
+{
+    loop_advance(timer->data);
+}
+
+static void pause_for_a_while(struct loop *loop)
+{
+    loop->paused_until_ms = clock_mono_ms() + PAUSE_MS;
+    uv_timer_start(&loop->resume, on_resume, PAUSE_MS, 0);
+}
+
+void intake_pause(struct loop *loop)
+{
+    loop->doubtful = true;
+    pause_for_a_while(loop);
+}
+
+bool intake_is_paused(const struct loop *loop)
+{
+    return clock_mono_ms() < loop->paused_until_ms;
+}
+
+static void on_group(const struct err *err, const struct redis_reply *reply, void *data)
+{
+    struct loop *loop = data;
+    (void)reply;
+    if (err != NULL && strstr(err_text(err), "BUSYGROUP") == NULL) {
+        if (err->code == ERR_REDIS_REPLY)
+            log_error("worker", "cannot create the consumer group",
+                      LOG_TEXT("error", err_text(err)));
+        return;
+    }
+    loop->group_known = true;
+    loop_advance(loop);
+}
+
+void intake_create_group(struct loop *loop)
+{
+    queue_create_group(&loop->queue, on_group, loop);
+}
+
+void intake_take(struct loop *loop, struct job *job)
+{
+    if (loop->phase == PHASE_STOPPING) {
+        job_list_add(&loop->running, job);
+        settle_hold(loop, job, SETTLE_RELEASE, NULL);
+        return;
+    }
+    job_list_add(&loop->ready, job);
+}
+
+static void on_read(const struct err *err, const struct redis_reply *reply, void *data)
+{
+    struct loop *loop = data;
+    loop->reading = false;
+    if (err != NULL) {
+        if (err->code == ERR_REDIS_REPLY && strstr(err_text(err), "NOGROUP") != NULL) {
+            log_warning("worker", "the consumer group is gone and will be made again: has Redis "
+                                  "lost its data?");
+            loop->group_known = false;
+            intake_create_group(loop);
+        } else if (err->code == ERR_REDIS_REPLY && strstr(err_text(err), "UNBLOCKED") == NULL) {
+            log_error("worker", "cannot read jobs", LOG_TEXT("error", err_text(err)));
+            pause_for_a_while(loop);
+        }
+        loop_advance(loop);
+        return;
+    }
+    struct job *job = queue_take_read(reply);
+    while (job != NULL) {
+        struct job *next = job->next;
+        intake_take(loop, job);
+        job = next;
+    }
+    loop_advance(loop);
+}
+
+size_t intake_room(const struct loop *loop)
+{
+    size_t places = (loop->slots.count - loop->busy) * loop->run_max;
+    size_t taken = loop->ready.count + loop->starting;
+    if (loop->doubtful)
+        places = places > 0 && loop->busy == 0 ? 1 : 0;
+    return places > taken ? places - taken : 0;
+}
+
+void intake_read(struct loop *loop)
+{
+    size_t count = intake_room(loop);
+    if (loop->reading || !loop->group_known || count == 0 || !redis_is_ready(loop->reader) ||
+        intake_is_paused(loop))
+        return;
+    loop->reading = true;
+    queue_read(&loop->queue, loop->reader, count, loop->config->read_block_ms, on_read, loop);
+}

@@ -1,0 +1,118 @@
+#include "runtime/run.h"
+
+#include <stdlib.h>
+
+/* --- on the slots' threads -----------------------------------------------------------------------
+ */
+
+void slots_relay(struct slot_thread *thread, const struct outgoing *jobs, size_t count)
+{
+    struct slots *slots = thread->slots;
+    thread->relay =
+        (struct relay_request){.jobs = jobs, .count = count, .left = count, .from = thread};
+    pthread_mutex_lock(&slots->mutex);
+    thread->relayed = false;
+    slots->relays[slots->relay_count++] = &thread->relay;
+    slots->notify(slots->data);
+    while (!thread->relayed)
+        pthread_cond_wait(&thread->wake, &slots->mutex);
+    pthread_mutex_unlock(&slots->mutex);
+}
+
+static void *slot_main(void *data)
+{
+    struct slot_thread *thread = data;
+    struct slots *slots = thread->slots;
+    pthread_mutex_lock(&slots->mutex);
+    for (;;) {
+        while (!thread->busy && !slots->ending)
+            pthread_cond_wait(&thread->wake, &slots->mutex);
+        if (!thread->busy)
+            break;
+        pthread_mutex_unlock(&slots->mutex);
+        slot_run(thread);
+        pthread_mutex_lock(&slots->mutex);
+        thread->busy = false;
+        slots->finished[slots->finished_count++] = thread;
+        slots->notify(slots->data);
+    }
+    pthread_mutex_unlock(&slots->mutex);
+    return NULL;
+}
+
+/* --- on the loop's thread ------------------------------------------------------------------------
+ */
+
+void slots_start(struct slots *slots, const struct worker *worker, const struct config *config,
+                 void (*notify)(void *data), void *data)
+{
+    *slots = (struct slots){.worker = worker,
+                            .config = config,
+                            .count = (size_t)config->slots,
+                            .notify = notify,
+                            .data = data};
+    pthread_mutex_init(&slots->mutex, NULL);
+    slots->threads = mem_zalloc(slots->count * sizeof *slots->threads);
+    slots->finished = mem_zalloc(slots->count * sizeof(struct slot_thread *));
+    slots->relays = mem_zalloc(slots->count * sizeof(struct relay_request *));
+    for (size_t i = 0; i < slots->count; i++) {
+        struct slot_thread *thread = &slots->threads[i];
+        thread->slots = slots;
+        thread->slot.config = config;
+        thread->slot.db = pg_new(config->database_url);
+        arena_init(&thread->slot.arena);
+        pthread_cond_init(&thread->wake, NULL);
+        REQUIRE(pthread_create(&thread->thread, NULL, slot_main, thread) == 0);
+    }
+}
+
+void slots_hand_over(struct slot_thread *thread)
+{
+    pthread_mutex_lock(&thread->slots->mutex);
+    REQUIRE(!thread->busy);
+    thread->busy = true;
+    pthread_cond_signal(&thread->wake);
+    pthread_mutex_unlock(&thread->slots->mutex);
+}
+
+void slots_answer_relay(struct relay_request *request)
+{
+    struct slot_thread *thread = request->from;
+    pthread_mutex_lock(&thread->slots->mutex);
+    thread->relayed = true;
+    pthread_cond_signal(&thread->wake);
+    pthread_mutex_unlock(&thread->slots->mutex);
+}
+
+void slots_take(struct slots *slots, struct slot_thread **finished, size_t *finished_count,
+                struct relay_request **relays, size_t *relay_count)
+{
+    pthread_mutex_lock(&slots->mutex);
+    memcpy(finished, slots->finished, slots->finished_count * sizeof *finished);
+    memcpy(relays, slots->relays, slots->relay_count * sizeof *relays);
+    *finished_count = slots->finished_count;
+    *relay_count = slots->relay_count;
+    slots->finished_count = 0;
+    slots->relay_count = 0;
+    pthread_mutex_unlock(&slots->mutex);
+}
+
+void slots_end(struct slots *slots)
+{
+    pthread_mutex_lock(&slots->mutex);
+    slots->ending = true;
+    for (size_t i = 0; i < slots->count; i++)
+        pthread_cond_signal(&slots->threads[i].wake);
+    pthread_mutex_unlock(&slots->mutex);
+    for (size_t i = 0; i < slots->count; i++) {
+        struct slot_thread *thread = &slots->threads[i];
+        pthread_join(thread->thread, NULL);
+        pthread_cond_destroy(&thread->wake);
+        pg_free(thread->slot.db);
+        arena_close(&thread->slot.arena);
+    }
+    pthread_mutex_destroy(&slots->mutex);
+    free(slots->threads);
+    free(slots->finished);
+    free(slots->relays);
+}
