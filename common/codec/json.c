@@ -77,35 +77,49 @@ bool json_is_empty(const struct json_value *value)
     return yyjson_is_ctn(val_of(value)) && unsafe_yyjson_get_len(val_of(value)) == 0;
 }
 
-/* A name's bit in a set of 64: most members of a body are not looked for, and are passed over
- * without being compared with every name. */
-static uint64_t name_bit(const char *name, size_t len)
+/* The names looked for, in chains by a cheap hash: a member is compared with a name or two, not
+ * with every one. */
+enum { CHAINS = 64, CHAIN_END = 0xff };
+
+struct name_table {
+    uint8_t first[CHAINS];
+    uint8_t next[PICK_MAX];
+    size_t lens[PICK_MAX];
+};
+
+static size_t chain_of(const char *name, size_t len)
 {
-    return len == 0 ? 1 : UINT64_C(1) << (((size_t)(unsigned char)name[0] + len * 11) & 63);
+    return len == 0 ? 0 : ((size_t)(unsigned char)name[0] + len * 11) % CHAINS;
+}
+
+static void fill_table(struct name_table *table, const char *const *names, size_t count)
+{
+    memset(table->first, CHAIN_END, sizeof table->first);
+    for (size_t i = 0; i < count; i++) {
+        table->lens[i] = strlen(names[i]);
+        uint8_t *first = &table->first[chain_of(names[i], table->lens[i])];
+        table->next[i] = *first;
+        *first = (uint8_t)i;
+    }
 }
 
 bool json_pick(const struct json_value *object, const char *const *names, size_t count,
                const struct json_value **out)
 {
-    size_t lens[PICK_MAX];
-    uint64_t wanted = 0;
+    struct name_table table;
     bool unique = true;
     REQUIRE(count <= PICK_MAX);
-    for (size_t i = 0; i < count; i++) {
-        lens[i] = strlen(names[i]);
-        wanted |= name_bit(names[i], lens[i]);
+    for (size_t i = 0; i < count; i++)
         out[i] = NULL;
-    }
     if (!json_is_object(object))
-        return true;
+        return true; /* before the names are measured: most events lack most objects */
+    fill_table(&table, names, count);
     yyjson_obj_iter iter = yyjson_obj_iter_with(val_of(object));
     for (yyjson_val *key; (key = yyjson_obj_iter_next(&iter)) != NULL;) {
         const char *text = unsafe_yyjson_get_str(key);
         size_t len = unsafe_yyjson_get_len(key);
-        if ((wanted & name_bit(text, len)) == 0)
-            continue;
-        for (size_t i = 0; i < count; i++) {
-            if (lens[i] != len || memcmp(names[i], text, len) != 0)
+        for (size_t i = table.first[chain_of(text, len)]; i != CHAIN_END; i = table.next[i]) {
+            if (table.lens[i] != len || memcmp(names[i], text, len) != 0)
                 continue;
             if (out[i] == NULL)
                 out[i] = value_of(yyjson_obj_iter_get_val(key));

@@ -1,6 +1,5 @@
 #include "service/accept.h"
 
-#include "service/keys.h"
 #include "service/scripts.h"
 
 #include <stdio.h>
@@ -18,8 +17,6 @@ static void on_reply(const struct err *err, const struct redis_reply *reply, voi
 struct err accept_event(struct accept *accept, const struct event *event, struct span body,
                         struct accept_request *request)
 {
-    char stream[KEY_MAX];
-    char seen[KEY_MAX];
     char ttl[24];
     char version[12];
     char received[24];
@@ -28,10 +25,12 @@ struct err accept_event(struct accept *accept, const struct event *event, struct
 
     buf_clear(&accept->packed);
     TRY(payload_encode(type->payload, event, &accept->packed));
-    key_stream(accept->prefix, QUEUE_events, stream);
-    key_seen_prefix(accept->prefix, seen);
+    if (text_is_empty(accept->stream)) {
+        key_stream(accept->prefix, QUEUE_events, accept->stream);
+        key_seen_prefix(accept->prefix, accept->seen);
+    }
     buf_clear(&accept->key);
-    buf_add_text(&accept->key, seen);
+    buf_add_text(&accept->key, accept->seen);
     buf_add_text(&accept->key, event->id);
     snprintf(ttl, sizeof ttl, "%lld", (long long)accept->ttl_s);
     snprintf(version, sizeof version, "%d", type->version);
@@ -39,7 +38,7 @@ struct err accept_event(struct accept *accept, const struct event *event, struct
     snprintf(occurred, sizeof occurred, "%lld", (long long)event->occurred_ms);
 
     struct span args[] = {
-        span_of(stream),
+        span_of(accept->stream),
         buf_span(&accept->key),
         span_of(ttl),
         SPAN("id"),

@@ -6,6 +6,7 @@
  * leave in one write. The verdict arrives exactly once, in a later turn. */
 #include "codec/job.h"
 #include "io/redis.h"
+#include "service/keys.h"
 
 enum accept_verdict {
     ACCEPT_NEW,       /* Redis has it, synced as its appendfsync says */
@@ -27,6 +28,8 @@ struct accept {
     int64_t ttl_s;       /* how long the event's id is remembered */
     struct buf packed;   /* ours; zero at first */
     struct buf key;
+    char stream[KEY_MAX]; /* made from prefix at the first event */
+    char seen[KEY_MAX];
 };
 
 /* request: the caller's, until its callback. event and body: borrowed for the call. TOO_LARGE if

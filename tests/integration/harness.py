@@ -328,9 +328,10 @@ class Stack:
         return proc
 
     def is_ready(self, name, proc):
-        """Ingest says so itself; a worker has come far enough when it has said anything."""
+        """Ingest answers the question; a worker says so in its log. A signal sent sooner would
+        meet a process that has not got its handlers yet."""
         if name != "ingest":
-            return proc.log()
+            return re.search(r'\bmsg="?working|"msg":"working', proc.log())
         link = http.client.HTTPConnection("127.0.0.1", self.private_port, timeout=2)
         try:
             link.request("GET", "/readyz")
