@@ -11,12 +11,15 @@
 
 enum { LIMIT_DEFAULT = 20, LIMIT_MAX = 10000 };
 
-/* The filters of the list, in this order: tenant, kind, status, user, payment, limit. */
+/* The filters of the list, in this order: tenant, kind, event's status, user, payment, limit, jobs'
+ * state, progress. */
 #define LIST_FROM                                                                                  \
     " FROM webhook_events e LEFT JOIN tenants t ON t.id = e.tenant_id" OUTCOME_JOINS               \
     " WHERE ($1::text IS NULL OR t.slug = $1 OR t.whop_company_id = $1)"                           \
     " AND ($2::text IS NULL OR e.kind = $2)"                                                       \
-    " AND ($3::text IS NULL OR e.status = $3 OR outcome_progress.progress = $3)"                   \
+    " AND ($3::text IS NULL OR e.status = $3)"                                                     \
+    " AND ($7::text IS NULL OR e.id IN (SELECT event_id FROM jobs WHERE state = $7))"              \
+    " AND ($8::text IS NULL OR outcome_progress.progress = $8)"                                    \
     " AND ($4::text IS NULL OR e.user_id = $4)"                                                    \
     " AND ($5::text IS NULL OR e.payment_id = $5)"                                                 \
     " ORDER BY e.received_at DESC, e.id DESC LIMIT $6::bigint"
@@ -38,6 +41,8 @@ struct filters {
     const char *tenant;
     const char *kind;
     const char *status;
+    const char *job_state;
+    const char *progress;
     const char *user;
     const char *payment;
     int64_t limit;
@@ -45,6 +50,25 @@ struct filters {
 };
 
 /* --- list ------------------------------------------------------------------------------------ */
+
+/* --status names either the event's own status or what its jobs have come to. */
+static bool take_status(struct filters *filters, const char *name)
+{
+    static const char *const own[] = {"routed", "ignored", "quarantined"};
+    static const struct {
+        const char *name;
+        const char *job_state;
+    } jobs[] = {{"running", "queued"}, {"parked", "parked"}, {"dead", "dead"}};
+    for (size_t i = 0; i < ARRAY_LEN(own); i++) {
+        if (strcmp(name, own[i]) == 0)
+            filters->status = own[i];
+        if (strcmp(name, jobs[i].name) == 0)
+            filters->job_state = jobs[i].job_state;
+    }
+    if (strcmp(name, "done") == 0)
+        filters->progress = name;
+    return filters->status != NULL || filters->job_state != NULL || filters->progress != NULL;
+}
 
 static int parse_filters(struct filters *filters, int count, char **words)
 {
@@ -60,7 +84,10 @@ static int parse_filters(struct filters *filters, int count, char **words)
         switch (option) {
         case 't': filters->tenant = optarg; break;
         case 'k': filters->kind = optarg; break;
-        case 's': filters->status = optarg; break;
+        case 's':
+            if (!take_status(filters, optarg))
+                return cli_usage(words[0], "no event has the status \"%s\"", optarg);
+            break;
         case 'u': filters->user = optarg; break;
         case 'p': filters->payment = optarg; break;
         case 'j': filters->json = true; break;
@@ -104,8 +131,9 @@ static int list(struct cli *cli, int count, char **words)
     if (status != CLI_OK)
         return status;
     const struct pg_param params[] = {
-        pg_text(filters.tenant), pg_text(filters.kind),    pg_text(filters.status),
-        pg_text(filters.user),   pg_text(filters.payment), pg_integer(filters.limit),
+        pg_text(filters.tenant),    pg_text(filters.kind),     pg_text(filters.status),
+        pg_text(filters.user),      pg_text(filters.payment),  pg_integer(filters.limit),
+        pg_text(filters.job_state), pg_text(filters.progress),
     };
     struct err err = cli_open_database(cli);
     if (err_failed(&err))

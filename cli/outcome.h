@@ -2,10 +2,12 @@
 #define WHOPLINE_OUTCOME_H
 /* What became of an event, in words, as SQL. For statements that call the event e: OUTCOME_JOINS
  * goes behind its FROM, OUTCOME_TEXT among the columns; e's progress and number of jobs are
- * outcome_progress.progress and .jobs. */
+ * outcome_progress.progress and .jobs. The LIMIT keeps the planner from working out the view for
+ * the whole journal. */
 
 #define OUTCOME_JOINS                                                                              \
-    " LEFT JOIN LATERAL (SELECT progress, jobs FROM event_progress WHERE id = e.id)"               \
+    " LEFT JOIN LATERAL (SELECT progress, jobs FROM event_progress WHERE id = e.id"                \
+    "  LIMIT 1)"                                                                                   \
     "  outcome_progress ON true"                                                                   \
     " LEFT JOIN LATERAL (SELECT string_agg(DISTINCT CASE WHEN state <> 'skipped' THEN reason"      \
     "  WHEN reason = 'already_granted' THEN 'duplicate: already granted'"                          \

@@ -8,27 +8,37 @@
 /* Events the id stands for: its own, those of that payment, membership or user, the cause of a job.
  * Only if there are none, the columns without an index are searched. */
 #define FOUND_EVENTS                                                                               \
-    "indexed AS (SELECT id FROM webhook_events WHERE id = $1"                                      \
+    "wanted AS (SELECT CASE WHEN $1::text ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'"        \
+    "  THEN $1::text::uuid END AS uuid),"                                                          \
+    " indexed AS (SELECT id FROM webhook_events WHERE id = $1"                                     \
+    "  UNION SELECT id FROM webhook_events WHERE id = 'default/' || $1"                            \
     "  UNION SELECT id FROM webhook_events WHERE payment_id = $1"                                  \
     "  UNION SELECT id FROM webhook_events WHERE membership_id = $1"                               \
     "  UNION SELECT id FROM webhook_events WHERE user_id = $1"                                     \
-    "  UNION SELECT event_id FROM jobs WHERE id::text = $1 AND event_id IS NOT NULL),"             \
+    "  UNION SELECT event_id FROM jobs WHERE id = (SELECT uuid FROM wanted)"                       \
+    "   AND event_id IS NOT NULL),"                                                                \
     " events AS (SELECT e.* FROM webhook_events e JOIN indexed USING (id)"                         \
     "  UNION ALL SELECT * FROM webhook_events WHERE NOT EXISTS (SELECT 1 FROM indexed)"            \
     "  AND (webhook_id = $1 OR entity_id = $1)),"                                                  \
-    " found_jobs AS (SELECT * FROM jobs WHERE event_id IN (SELECT id FROM events)"                 \
-    "  UNION SELECT * FROM jobs WHERE id::text = $1 OR trace = $1),"
+    " found_jobs AS (SELECT j.* FROM events e JOIN jobs j ON j.event_id = e.id"                    \
+    "  UNION SELECT * FROM jobs WHERE id = (SELECT uuid FROM wanted)),"
 
-/* Money: the payments of these events or of that user, membership or id. */
+/* Money: the payments of these events, of that id or user, and what followed from them. The events
+ * of an old payment may be gone; then the payments themselves are searched. */
 #define FOUND_PAYMENTS                                                                             \
-    "found_payments AS (SELECT p.* FROM payments p"                                                \
-    "  WHERE p.whop_payment_id = $1 OR p.whop_user_id = $1 OR p.whop_membership_id = $1"           \
-    "  OR (p.tenant_id, p.whop_payment_id) IN (SELECT tenant_id, payment_id FROM events)),"        \
-    " ledger AS (SELECT t.*, a.owner_id FROM credit_transactions t"                                \
-    "  JOIN credit_accounts a ON a.id = t.account_id"                                              \
-    "  WHERE a.owner_id = $1 OR t.source_id = $1 OR (t.source_type = 'payment'"                    \
-    "   AND (t.tenant_id, t.source_id) IN"                                                         \
-    "   (SELECT tenant_id, whop_payment_id FROM found_payments))),"                                \
+    "accounts AS (SELECT a.* FROM tenants x JOIN credit_accounts a ON a.tenant_id = x.id"          \
+    "  AND a.owner_type = 'whop_user' AND a.owner_id = $1),"                                       \
+    " found_payments AS (SELECT p.* FROM tenants x JOIN payments p ON p.tenant_id = x.id"          \
+    "  AND p.whop_payment_id = $1"                                                                 \
+    "  UNION SELECT p.* FROM events e JOIN payments p ON p.tenant_id = e.tenant_id"                \
+    "  AND p.whop_payment_id = e.payment_id"                                                       \
+    "  UNION SELECT * FROM payments WHERE NOT EXISTS (SELECT 1 FROM events)"                       \
+    "  AND (whop_user_id = $1 OR whop_membership_id = $1)),"                                       \
+    " ledger AS (SELECT t.*, a.owner_id FROM accounts a"                                           \
+    "  JOIN credit_transactions t ON t.account_id = a.id"                                          \
+    "  UNION SELECT t.*, a.owner_id FROM found_payments p JOIN credit_transactions t"              \
+    "  ON t.tenant_id = p.tenant_id AND t.source_type = 'payment'"                                 \
+    "  AND t.source_id = p.whop_payment_id JOIN credit_accounts a ON a.id = t.account_id),"        \
     " reviews AS (SELECT r.* FROM credit_review r WHERE r.whop_payment_id = $1"                    \
     "  OR (r.tenant_id, r.whop_payment_id) IN"                                                     \
     "  (SELECT tenant_id, whop_payment_id FROM found_payments)"                                    \
@@ -72,13 +82,32 @@
     " UNION ALL SELECT handled_at, 7, 'review', whop_payment_id, state || ' by '"                  \
     "  || coalesce(handled_by, '?') FROM reviews WHERE handled_at IS NOT NULL"
 
-#define TRACE_SQL                                                                                  \
-    "WITH " FOUND_EVENTS FOUND_PAYMENTS " SELECT at, what, id, text"                               \
-    " FROM (" EVENT_STEPS JOB_STEPS MONEY_STEPS ") steps ORDER BY at, rank, id"
+/* In parts: ISO C does not promise longer literals than 4,095 characters. */
+static void add_query(struct buf *out)
+{
+    buf_add_text(out, "WITH " FOUND_EVENTS FOUND_PAYMENTS);
+    buf_add_text(out, " SELECT at, what, id, text FROM (" EVENT_STEPS JOB_STEPS MONEY_STEPS
+                      ") steps ORDER BY at, rank, id");
+}
 
-#define PEOPLE_SQL                                                                                 \
-    "SELECT to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.MS'), what, id, text"            \
-    " FROM (" TRACE_SQL ") q"
+static struct err ask(struct cli *cli, const char *id, bool json)
+{
+    const struct pg_param params[] = {pg_text(id)};
+    struct buf sql = {0};
+    struct err err;
+    if (json) {
+        add_query(&sql);
+        err = cli_print_json(cli, buf_text(&sql), params, ARRAY_LEN(params));
+    } else {
+        buf_add_text(&sql, "SELECT to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.MS'),"
+                           " what, id, text FROM (");
+        add_query(&sql);
+        buf_add_text(&sql, ") q");
+        err = pg_exec(cli->pg, buf_text(&sql), params, ARRAY_LEN(params));
+    }
+    buf_close(&sql);
+    return err;
+}
 
 static int print_people(struct pg *pg, const char *id)
 {
@@ -111,12 +140,9 @@ static int run(struct cli *cli, int count, char **words)
     }
     if (optind + 1 != count)
         return cli_usage(words[0], "it needs one id");
-    const struct pg_param params[] = {pg_text(words[optind])};
     struct err err = cli_open_database(cli);
-    if (!err_failed(&err) && json)
-        err = cli_print_json(cli, TRACE_SQL, params, 1);
-    else if (!err_failed(&err))
-        err = pg_exec(cli->pg, PEOPLE_SQL, params, 1);
+    if (!err_failed(&err))
+        err = ask(cli, words[optind], json);
     if (err_failed(&err))
         return cli_fail(&err);
     return json ? CLI_OK : print_people(cli->pg, words[optind]);

@@ -252,7 +252,10 @@ def test_events_say_what_became_of_them(history):
 FILTERS = (
     (["--kind", "membership.activated"], ["msg_plain"]),
     (["--status", "quarantined"], ["msg_other"]),
+    (["--status", "ignored"], ["msg_plain", "msg_test"]),
     (["--status", "dead"], ["msg_dead"]),
+    (["--status", "parked"], []),
+    (["--status", "done"], ["msg_free", "msg_odd", "msg_again", "msg_paid"]),
     (["--status", "running"], ["msg_busy"]),
     (["--user", "user_1"], ["msg_again", "msg_paid"]),
     (["--payment", "pay_1"], ["msg_again", "msg_paid"]),
@@ -445,7 +448,7 @@ def test_review_list(history):
 # ---- words ----------------------------------------------------------------------------------------
 
 WRONG_USAGE = (
-    ["stauts"], ["status", "now"], ["events", "shwo"], ["events", "--limit", "0"], ["events", "show"],
+    ["stauts"], ["status", "now"], ["events", "shwo"], ["events", "--limit", "0"], ["events", "--status", "lost"], ["events", "show"],
     ["trace"], ["trace", "a", "b"], ["credits"], ["credits", "plan"], ["send"], ["send", "--count", "0", "x"],
     ["send", "payment.succeeded", "--amount", "1.2.3"], ["send", "payment.succeeded", "--set", "x"],
     ["migrate", "--now"], ["sample", "--timeout", "0"], ["config"], ["config", "all"],
