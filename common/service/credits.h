@@ -28,8 +28,8 @@ struct credits_plan {
     bool when_free; /* a payment of 0 is granted too */
 };
 
-/* The plan as it was at that time: by its id, else by pack_id (a checkout with a plan made for it alone
- * is known by its pack only). *found is false where there is neither. */
+/* The plan as it was at that time: by its id, else by pack_id (a checkout with a plan made for it
+ * alone is known by its pack only). *found is false where there is neither. */
 MUST_CHECK struct err credits_find_plan(struct pg *pg, struct arena *arena, int64_t tenant,
                                         const char *plan, const char *pack_id, int64_t at_ms,
                                         struct credits_plan *out, bool *found);

@@ -131,17 +131,18 @@ struct err relay_sweep(struct relay *relay, size_t *offered)
     pg_array_init(&kinds, PG_ELEMENT_TEXT);
     for (size_t i = 0; i < JOB_KIND_COUNT; i++)
         pg_array_add_text(&kinds, job_type((enum job_kind)i)->kind);
-    struct err err = PG_EXEC(relay->pg,
-                             "SELECT id, gen, kind, tenant_id, key, event_id, trace,"
-                             " (extract(epoch FROM occurred_at) * 1000)::bigint, attempts, payload, version "
-                             "FROM jobs WHERE state = 'queued' AND due_at <= whopline_now()"
-                             " AND kind = ANY ($4::text[]) AND ("
-                             " (relayed_at IS NULL"
-                             "  AND created_at <= whopline_now() - $1::bigint * interval '1 ms')"
-                             " OR relayed_at <= whopline_now() - $2::bigint * interval '1 ms') "
-                             "ORDER BY due_at LIMIT $3::integer",
-                             pg_integer(relay->grace_ms), pg_integer(relay->stale_ms),
-                             pg_integer(SWEEP_MAX), pg_array_param(&kinds));
+    struct err err =
+        PG_EXEC(relay->pg,
+                "SELECT id, gen, kind, tenant_id, key, event_id, trace,"
+                " (extract(epoch FROM occurred_at) * 1000)::bigint, attempts, payload, version "
+                "FROM jobs WHERE state = 'queued' AND due_at <= whopline_now()"
+                " AND kind = ANY ($4::text[]) AND ("
+                " (relayed_at IS NULL"
+                "  AND created_at <= whopline_now() - $1::bigint * interval '1 ms')"
+                " OR relayed_at <= whopline_now() - $2::bigint * interval '1 ms') "
+                "ORDER BY due_at LIMIT $3::integer",
+                pg_integer(relay->grace_ms), pg_integer(relay->stale_ms), pg_integer(SWEEP_MAX),
+                pg_array_param(&kinds));
     pg_array_close(&kinds);
     TRY(err);
     size_t count = 0;

@@ -286,7 +286,8 @@ def test_redis_restarts(stack):
 @pytest.mark.tsan
 def test_flushall_is_noticed_and_repaired(stack):
     add_plan(stack)
-    stack.start("scheduler")
+    # Never stale: only the lost epoch can bring the jobs back.
+    stack.start("scheduler", env={"RELAY_STALE_MS": 3600000})
     for number in range(50):
         put(stack, f"pay_flush_{number}")
     redis = stack.redis.client()
