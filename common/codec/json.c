@@ -2,7 +2,7 @@
 
 #include <yyjson.h>
 
-enum { PICK_MAX = 64 };
+enum { PICK_MAX = 64, BUCKETS = 64 };
 
 static const struct json_value *value_of(const yyjson_val *val)
 {
@@ -77,38 +77,51 @@ bool json_is_empty(const struct json_value *value)
     return yyjson_is_ctn(val_of(value)) && unsafe_yyjson_get_len(val_of(value)) == 0;
 }
 
-/* A name's bit in a set of 64: most members of a body are not looked for, and are passed over
- * without being compared with every name. */
-static uint64_t name_bit(const char *name, size_t len)
+/* Names looked for, in chains by their bucket: a body has some sixty members, and most are of no
+ * interest or of one name's only. */
+struct wanted {
+    uint8_t first[BUCKETS]; /* index + 1; 0 ends a chain */
+    uint8_t next[PICK_MAX];
+    uint32_t lens[PICK_MAX];
+};
+
+static size_t bucket_of(const char *name, size_t len)
 {
-    return len == 0 ? 1 : UINT64_C(1) << (((size_t)(unsigned char)name[0] + len * 11) & 63);
+    return len == 0 ? 0 : ((size_t)(unsigned char)name[0] + len * 11) % BUCKETS;
+}
+
+static void want(struct wanted *wanted, const char *const *names, size_t count)
+{
+    REQUIRE(count <= PICK_MAX);
+    memset(wanted->first, 0, sizeof wanted->first);
+    for (size_t i = 0; i < count; i++) {
+        size_t len = strlen(names[i]);
+        size_t bucket = bucket_of(names[i], len);
+        wanted->lens[i] = (uint32_t)len;
+        wanted->next[i] = wanted->first[bucket];
+        wanted->first[bucket] = (uint8_t)(i + 1);
+    }
 }
 
 bool json_pick(const struct json_value *object, const char *const *names, size_t count,
                const struct json_value **out)
 {
-    size_t lens[PICK_MAX];
-    uint64_t wanted = 0;
+    struct wanted wanted;
     bool unique = true;
-    REQUIRE(count <= PICK_MAX);
-    for (size_t i = 0; i < count; i++) {
-        lens[i] = strlen(names[i]);
-        wanted |= name_bit(names[i], lens[i]);
+    for (size_t i = 0; i < count; i++)
         out[i] = NULL;
-    }
     if (!json_is_object(object))
         return true;
+    want(&wanted, names, count);
     yyjson_obj_iter iter = yyjson_obj_iter_with(val_of(object));
     for (yyjson_val *key; (key = yyjson_obj_iter_next(&iter)) != NULL;) {
         const char *text = unsafe_yyjson_get_str(key);
         size_t len = unsafe_yyjson_get_len(key);
-        if ((wanted & name_bit(text, len)) == 0)
-            continue;
-        for (size_t i = 0; i < count; i++) {
-            if (lens[i] != len || memcmp(names[i], text, len) != 0)
+        for (size_t i = wanted.first[bucket_of(text, len)]; i != 0; i = wanted.next[i - 1]) {
+            if (wanted.lens[i - 1] != len || memcmp(names[i - 1], text, len) != 0)
                 continue;
-            if (out[i] == NULL)
-                out[i] = value_of(yyjson_obj_iter_get_val(key));
+            if (out[i - 1] == NULL)
+                out[i - 1] = value_of(yyjson_obj_iter_get_val(key));
             else
                 unique = false;
         }
