@@ -95,13 +95,8 @@ static enum family family_of(const char *kind)
 
 static const char *join(struct arena *arena, const char *a, const char *b, const char *c)
 {
-    size_t a_len = strlen(a);
-    size_t b_len = strlen(b);
-    size_t c_size = strlen(c) + 1;
-    char *text = arena_alloc(arena, a_len + b_len + c_size);
-    memcpy(text, a, a_len);
-    memcpy(text + a_len, b, b_len);
-    memcpy(text + a_len + b_len, c, c_size);
+    char *text = arena_alloc(arena, strlen(a) + strlen(b) + strlen(c) + 1);
+    stpcpy(stpcpy(stpcpy(text, a), b), c);
     return text;
 }
 
