@@ -93,6 +93,13 @@ static enum family family_of(const char *kind)
     return FAMILY_OTHER;
 }
 
+static const char *join(struct arena *arena, const char *a, const char *b, const char *c)
+{
+    char *text = arena_alloc(arena, strlen(a) + strlen(b) + strlen(c) + 1);
+    stpcpy(stpcpy(stpcpy(text, a), b), c);
+    return text;
+}
+
 /* What the request itself says, before the body is looked at. A webhook-id counts only where the
  * MAC covers it. */
 static void read_source(const struct reading *reading)
@@ -113,11 +120,11 @@ static void read_source(const struct reading *reading)
     }
     if (id.len > 0) {
         event->webhook_id = arena_copy(reading->arena, id.ptr, id.len);
-        event->id = arena_printf(reading->arena, "%s/%s", event->endpoint, event->webhook_id);
+        event->id = join(reading->arena, event->endpoint, "/", event->webhook_id);
     } else {
         char hex[2 * SIGNATURE_MAC_BYTES + 1];
         encoding_hex(source->check->mac, SIGNATURE_MAC_BYTES, hex);
-        event->id = arena_printf(reading->arena, "%s/mac:%s", event->endpoint, hex);
+        event->id = join(reading->arena, event->endpoint, "/mac:", hex);
     }
 }
 

@@ -1,7 +1,5 @@
 #include "codec/event_fields.h"
 
-#include <time.h>
-
 void event_quarantine(struct event *event, const char *reason)
 {
     if (text_is_empty(event->quarantine))
@@ -110,30 +108,47 @@ static bool take_offset(const char **text, int *out_seconds)
     return true;
 }
 
+/* Days of the Gregorian calendar since 1970-01-01. Counted from March 1st of the year 0, so that a
+ * leap day is the last of its year. */
+static int64_t days_of(int year, int month, int day)
+{
+    int64_t y = month > 2 ? year : year - 1;
+    int64_t months = month > 2 ? month - 3 : month + 9; /* since March */
+    int64_t day_of_year = (153 * months + 2) / 5 + day - 1;
+    return y * 365 + y / 4 - y / 100 + y / 400 + day_of_year - 719468;
+}
+
+static int days_in(int year, int month)
+{
+    static const int days[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+    bool leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
+    return month == 2 && leap ? 29 : days[month - 1];
+}
+
 /* 2026-08-10T09:00:03.000Z, also with an offset; a time without one could mean anything. */
 static bool parse_iso(const char *text, int64_t *out_ms)
 {
-    struct tm tm = {0};
+    int year = 0;
+    int month = 0;
+    int day = 0;
+    int hour = 0;
+    int minute = 0;
+    int second = 0;
     int ms = 0;
     int offset = 0;
-    if (!take_digits(&text, 4, &tm.tm_year) || !take_char(&text, "-") ||
-        !take_digits(&text, 2, &tm.tm_mon) || !take_char(&text, "-") ||
-        !take_digits(&text, 2, &tm.tm_mday) || !take_char(&text, "Tt ") ||
-        !take_digits(&text, 2, &tm.tm_hour) || !take_char(&text, ":") ||
-        !take_digits(&text, 2, &tm.tm_min) || !take_char(&text, ":") ||
-        !take_digits(&text, 2, &tm.tm_sec) || !take_fraction(&text, &ms) ||
+    if (!take_digits(&text, 4, &year) || !take_char(&text, "-") || !take_digits(&text, 2, &month) ||
+        !take_char(&text, "-") || !take_digits(&text, 2, &day) || !take_char(&text, "Tt ") ||
+        !take_digits(&text, 2, &hour) || !take_char(&text, ":") ||
+        !take_digits(&text, 2, &minute) || !take_char(&text, ":") ||
+        !take_digits(&text, 2, &second) || !take_fraction(&text, &ms) ||
         !take_offset(&text, &offset) || *text != '\0')
         return false;
-    if (tm.tm_mon < 1 || tm.tm_mon > 12 || tm.tm_hour > 23 || tm.tm_min > 59 || tm.tm_sec > 60)
+    if (year < 1 || month < 1 || month > 12 || day < 1 || day > days_in(year, month) || hour > 23 ||
+        minute > 59 || second > 60)
         return false;
-    int day = tm.tm_mday;
-    tm.tm_year -= 1900;
-    tm.tm_mon -= 1;
-    bool leap_second = tm.tm_sec == 60;
-    int64_t seconds = (int64_t)timegm(&tm);
-    if (!leap_second && tm.tm_mday != day)
-        return false; /* February 30th */
-    *out_ms = (seconds - offset) * 1000 + ms;
+    int64_t seconds = days_of(year, month, day) * 86400 + (int64_t)hour * 3600 +
+                      (int64_t)minute * 60 + second - offset;
+    *out_ms = seconds * 1000 + ms;
     return true;
 }
 
