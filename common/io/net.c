@@ -55,7 +55,7 @@ static struct err open_socket(const struct sockaddr_storage *address, const char
 struct err net_listen(uv_loop_t *loop, const char *address, int backlog,
                       uv_connection_cb on_connection, uv_tcp_t *handle)
 {
-    struct sockaddr_storage parsed;
+    struct sockaddr_storage parsed = {0};
     int fd;
     uv_tcp_init(loop, handle);
     TRY(net_parse(address, &parsed));
