@@ -249,9 +249,11 @@ static struct err plans_add(struct cli *cli, const struct credits_options *optio
     if (price != NULL && !credits_parse_price(options->price, options->currency, &price_minor))
         return err_make(ERR_USAGE, "\"%.40s\" is not a price in %.8s", options->price,
                         options->currency);
-    TRY(cli_find_tenant(cli, options->tenant, &tenant, &slug));
-    TRY(pg_begin(cli->pg));
-    struct err err = check_free(cli->pg, tenant, options);
+    struct err err = cli_find_tenant(cli, options->tenant, &tenant, &slug);
+    if (!err_failed(&err))
+        err = pg_begin(cli->pg);
+    if (!err_failed(&err))
+        err = check_free(cli->pg, tenant, options);
     if (!err_failed(&err))
         err = insert_plan(cli->pg, tenant, options, price);
     if (!err_failed(&err))

@@ -142,34 +142,32 @@ static struct err find_event(struct pg *pg, const char *id, struct buf *out)
 static struct err print_event(struct pg *pg, const char *id)
 {
     struct table table;
-    TRY(
-        PG_EXEC(
-            pg,
-            "SELECT e.id AS event, e.kind, e.type_raw AS \"type as sent\", e.generation,"
-            " e.endpoint, e.webhook_id AS \"webhook-id\", t.slug AS tenant,"
-            " e.company_id AS company, e.user_id AS user, e.membership_id AS membership,"
-            " e.payment_id AS payment, e.entity_id AS entity," OUTCOME_UTC(
-                "e.occurred_at") " || CASE WHEN e.occurred_known THEN ' UTC' ELSE ' UTC (of the "
-                                 "signature)' END"
-                                 " AS occurred, " OUTCOME_UTC("e.received_at") " || ' UTC' AS "
-                                                                               "received,"
-                                                                               " " OUTCOME_UTC(
-                                                                                   "e.journalled_"
-                                                                                   "at") " || ' "
-                                                                                         "UTC' AS "
-                                                                                         "journalle"
-                                                                                         "d, "
-                                                                                         " octet_"
-                                                                                         "length(e."
-                                                                                         "body) || "
-                                                                                         "' bytes' "
-                                                                                         "AS "
-                                                                                         "body,"
-                                                                                         " " OUTCOME_TEXT
-                                                                                         " AS "
-                                                                                         "outcom"
-                                                                                         "e" SHOW_FROM,
-            pg_text(id)));
+    TRY(PG_EXEC(
+        pg,
+        "SELECT e.id AS event, e.kind, e.type_raw AS \"type as sent\", e.generation,"
+        " e.endpoint, e.webhook_id AS \"webhook-id\", t.slug AS tenant,"
+        " e.company_id AS company, e.user_id AS user, e.membership_id AS membership,"
+        " e.payment_id AS payment, e.entity_id AS entity," OUTCOME_UTC(
+            "e.occurred_at") " || CASE WHEN e.occurred_known THEN ' UTC' ELSE ' UTC (of the "
+                             "signature)' END"
+                             " AS occurred, " OUTCOME_UTC(
+                                 "e.received_at") " || ' UTC' AS "
+                                                  "received,"
+                                                  " " OUTCOME_UTC("e.journalled_"
+                                                                  "at") " || ' "
+                                                                        "UTC' AS "
+                                                                        "journalle"
+                                                                        "d, "
+                                                                        " octet_"
+                                                                        "length(e."
+                                                                        "body) || "
+                                                                        "' bytes' "
+                                                                        "AS "
+                                                                        "body,"
+                                                                        " " OUTCOME_TEXT " AS "
+                                                                        "outcom"
+                                                                        "e" SHOW_FROM,
+        pg_text(id)));
     table_init(&table, NULL, 2);
     for (size_t column = 0; column < pg_columns(pg); column++) {
         if (pg_get(pg, 0, column)[0] == '\0')
@@ -227,37 +225,44 @@ static struct err show_people(struct pg *pg, const char *id, bool with_body)
     return ERR_NONE;
 }
 
+#define SHOW_JSON                                                                                  \
+    "SELECT row_to_json(q)::text FROM (SELECT e.id, e.kind, e.type_raw, e.generation, e.endpoint," \
+    " e.webhook_id, t.slug AS tenant, e.company_id, e.user_id, e.membership_id, e.payment_id,"     \
+    " e.entity_id, e.status, e.reason, e.occurred_at, e.occurred_known, e.received_at,"            \
+    " e.journalled_at, octet_length(e.body) AS body_bytes, "                                       \
+    "outcome_progress.progress, " OUTCOME_TEXT                                                     \
+    " AS outcome, (SELECT coalesce(json_agg(row_to_json(j) ORDER BY j.created_at), '[]')"          \
+    "  FROM (SELECT id, gen, kind, queue, state, reason, attempts, trace, created_at, due_at,"     \
+    "  relayed_at, finished_at FROM jobs WHERE event_id = e.id) j) AS jobs" SHOW_FROM ") q"
+
+static void put_base64(struct json_writer *writer, const char *key, struct buf *bytes)
+{
+    char *base64 = mem_alloc(ENCODING_BASE64_SIZE(bytes->len));
+    encoding_base64(buf_text(bytes), bytes->len, base64);
+    json_put_text(writer, key, base64);
+    free(base64);
+}
+
 static struct err show_json(struct pg *pg, const char *id, bool with_body)
 {
     struct buf out = {0};
     struct buf body = {0};
-    char *base64 = NULL;
     struct json_writer writer = {.out = &out};
-    TRY(PG_EXEC(pg,
-                "SELECT row_to_json(q)::text FROM (SELECT e.id, e.kind, e.type_raw, e.generation,"
-                " e.endpoint, e.webhook_id, t.slug AS tenant, e.company_id, e.user_id,"
-                " e.membership_id, e.payment_id, e.entity_id, e.status, e.reason, e.occurred_at,"
-                " e.occurred_known, e.received_at, e.journalled_at,"
-                " octet_length(e.body) AS body_bytes, outcome_progress.progress, " OUTCOME_TEXT
-                " AS outcome, (SELECT coalesce(json_agg(row_to_json(j) ORDER BY j.created_at),"
-                "  '[]') FROM (SELECT id, gen, kind, queue, state, reason, attempts, trace,"
-                "  created_at, due_at, relayed_at, finished_at FROM jobs"
-                "  WHERE event_id = e.id) j) AS jobs" SHOW_FROM ") q",
-                pg_text(id)));
+    struct err err = PG_EXEC(pg, SHOW_JSON, pg_text(id));
+    if (err_failed(&err))
+        return err;
     json_begin_object(&writer, NULL);
     json_put_raw(&writer, "event", pg_get(pg, 0, 0));
-    if (with_body) {
-        TRY(get_body(pg, id, &body));
-        base64 = mem_alloc(ENCODING_BASE64_SIZE(body.len));
-        encoding_base64(buf_text(&body), body.len, base64);
-        json_put_text(&writer, "body_base64", base64);
-    }
+    if (with_body)
+        err = get_body(pg, id, &body);
+    if (with_body && !err_failed(&err))
+        put_base64(&writer, "body_base64", &body);
     json_end_object(&writer);
-    printf("%s\n", buf_text(&out));
-    free(base64);
+    if (!err_failed(&err))
+        printf("%s\n", buf_text(&out));
     buf_close(&body);
     buf_close(&out);
-    return ERR_NONE;
+    return err;
 }
 
 static int show(struct cli *cli, int count, char **words)

@@ -7,7 +7,9 @@
 #define OUTCOME_JOINS                                                                              \
     " LEFT JOIN LATERAL (SELECT progress, jobs FROM event_progress WHERE id = e.id)"               \
     "  outcome_progress ON true"                                                                   \
-    " LEFT JOIN LATERAL (SELECT string_agg(DISTINCT reason, ', ') AS reasons"                      \
+    " LEFT JOIN LATERAL (SELECT string_agg(DISTINCT CASE WHEN state <> 'skipped' THEN reason"      \
+    "  WHEN reason = 'already_granted' THEN 'duplicate: already granted'"                          \
+    "  ELSE 'nothing to do: ' || reason END, ', ') AS reasons"                                     \
     "  FROM jobs WHERE event_id = e.id AND reason IS NOT NULL) outcome_jobs ON true"               \
     " LEFT JOIN LATERAL (SELECT amount, owner_id FROM credit_transactions t"                       \
     "  JOIN credit_accounts a ON a.id = t.account_id"                                              \
@@ -18,7 +20,9 @@
     "  AND r.state = 'open') outcome_review ON true"
 
 #define OUTCOME_TEXT                                                                               \
-    "CASE WHEN e.status <> 'routed' THEN e.status || ': ' || e.reason"                             \
+    "CASE WHEN e.status = 'ignored' AND e.reason = 'nothing_to_do' THEN 'kept, nothing to do'"     \
+    " WHEN e.status = 'ignored' AND e.reason = 'unknown_kind' THEN 'kept, unknown kind'"           \
+    " WHEN e.status <> 'routed' THEN e.status || ': ' || e.reason"                                 \
     " WHEN outcome_progress.jobs = 0 THEN 'kept, nothing to do'"                                   \
     " WHEN outcome_progress.progress = 'running' THEN 'running'"                                   \
     " WHEN outcome_progress.progress IN ('dead', 'parked')"                                        \
@@ -27,9 +31,7 @@
     "  THEN 'granted ' || to_char(outcome_grant.amount, 'FM999,999,999,999')"                      \
     "   || ' credits to ' || outcome_grant.owner_id"                                               \
     " WHEN outcome_review.reason IS NOT NULL THEN 'in review: ' || outcome_review.reason"          \
-    " WHEN outcome_jobs.reasons = 'already_granted' THEN 'duplicate: already granted'"             \
-    " WHEN outcome_jobs.reasons IS NOT NULL THEN 'nothing to do: ' || outcome_jobs.reasons"        \
-    " ELSE outcome_progress.progress END"
+    " ELSE coalesce(outcome_jobs.reasons, outcome_progress.progress) END"
 
 /* A time for people, in UTC. */
 #define OUTCOME_UTC(column) "to_char(" column " AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS')"

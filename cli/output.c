@@ -119,17 +119,19 @@ void table_print(struct table *table, const char *indent)
 
 void output_age(int64_t seconds, char out[OUTPUT_SHORT])
 {
-    enum { MINUTE = 60, HOUR = 3600, DAY = 86400 };
+    const int64_t minute = 60;
+    const int64_t hour = 60 * minute;
+    const int64_t day = 24 * hour;
     if (seconds < 0)
         seconds = 0;
-    if (seconds < 2 * MINUTE)
+    if (seconds < 2 * minute)
         snprintf(out, OUTPUT_SHORT, "%lld s", (long long)seconds);
-    else if (seconds < 2 * HOUR)
-        snprintf(out, OUTPUT_SHORT, "%lld min", (long long)(seconds / MINUTE));
-    else if (seconds < 2 * DAY)
-        snprintf(out, OUTPUT_SHORT, "%lld h", (long long)(seconds / HOUR));
+    else if (seconds < 2 * hour)
+        snprintf(out, OUTPUT_SHORT, "%lld min", (long long)(seconds / minute));
+    else if (seconds < 2 * day)
+        snprintf(out, OUTPUT_SHORT, "%lld h", (long long)(seconds / hour));
     else
-        snprintf(out, OUTPUT_SHORT, "%lld d", (long long)(seconds / DAY));
+        snprintf(out, OUTPUT_SHORT, "%lld d", (long long)(seconds / day));
 }
 
 void output_number(int64_t number, char out[OUTPUT_SHORT])

@@ -45,13 +45,13 @@ enum {
     OPTION_AMOUNT,
     OPTION_CURRENCY,
     OPTION_PACK,
-    OPTION_FAULT, /* + enum forge_fault */
-    OPTION_URL = OPTION_FAULT + 16,
+    OPTION_URL,
     OPTION_EXPECT,
     OPTION_LIST,
     OPTION_JSON,
     OPTION_QUIET,
     OPTION_ALLOW_REMOTE,
+    OPTION_FAULT, /* + enum forge_fault; the last */
 };
 
 static const struct option long_options[] = {
@@ -121,7 +121,7 @@ static const char **text_of(struct send_options *options, int option)
 
 static bool take_option(struct send_options *options, int option)
 {
-    if (option >= OPTION_FAULT && option < OPTION_URL) {
+    if (option >= OPTION_FAULT) {
         options->request.fault = (enum forge_fault)(option - OPTION_FAULT);
         return true;
     }
@@ -179,19 +179,26 @@ static int parse(struct send_options *options, int count, char **words)
     return CLI_OK;
 }
 
+static struct err read_all(FILE *file, struct buf *out)
+{
+    char piece[4096];
+    while (feof(file) == 0 && ferror(file) == 0 && out->len < FROM_MAX_BYTES) {
+        size_t got = fread(piece, 1, sizeof piece, file);
+        buf_add(out, piece, got);
+    }
+    return ferror(file) != 0 ? err_make(ERR_USAGE, "cannot read the body") : ERR_NONE;
+}
+
 static struct err read_file(const char *path, struct buf *out)
 {
-    FILE *file = strcmp(path, "-") == 0 ? stdin : fopen(path, "re");
-    char piece[4096];
-    size_t got;
+    if (strcmp(path, "-") == 0)
+        return read_all(stdin, out);
+    FILE *file = fopen(path, "re");
     if (file == NULL)
         return err_make(ERR_USAGE, "cannot read %.100s: %s", path, strerror(errno));
-    while ((got = fread(piece, 1, sizeof piece, file)) > 0 && out->len < FROM_MAX_BYTES)
-        buf_add(out, piece, got);
-    bool failed = ferror(file) != 0;
-    if (file != stdin)
-        fclose(file);
-    return failed ? err_make(ERR_USAGE, "cannot read %.100s", path) : ERR_NONE;
+    struct err err = read_all(file, out);
+    fclose(file);
+    return err;
 }
 
 /* --- lists ----------------------------------------------------------------------------------- */

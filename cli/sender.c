@@ -180,6 +180,12 @@ static struct err read_answer(int fd, int *status, bool *keep)
     return ERR_NONE;
 }
 
+static struct err exchange(int fd, struct span request, int *status, bool *keep)
+{
+    TRY(write_all(fd, request));
+    return read_answer(fd, status, keep);
+}
+
 /* --- many requests --------------------------------------------------------------------------- */
 
 struct run {
@@ -205,10 +211,8 @@ static void send_one(struct run *run, size_t index, int *fd)
     *result = (struct sender_result){.err = ERR_NONE};
     if (*fd < 0)
         result->err = open_connection(run->target, fd);
-    if (!err_failed(&result->err))
-        result->err = write_all(*fd, run->requests[index]);
-    if (!err_failed(&result->err))
-        result->err = read_answer(*fd, &result->status, &keep);
+    if (!err_failed(&result->err) && *fd >= 0)
+        result->err = exchange(*fd, run->requests[index], &result->status, &keep);
     if (*fd >= 0 && !keep) {
         close(*fd);
         *fd = -1;

@@ -10,7 +10,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { REDIS_TIMEOUT_MS = 3000 };
+enum {
+    REDIS_TIMEOUT_MS = 1500,
+    LATE_S = 60, /* what is usually a matter of milliseconds */
+};
 
 /* Both forms are written side by side; the one not asked for is thrown away. */
 struct report {
@@ -82,13 +85,15 @@ static struct err report_jobs(struct report *report)
 {
     static const char *const names[] = {"queued", "unrelayed", "parked", "dead"};
     struct pg *pg = report->cli->pg;
-    TRY(pg_exec(pg,
+    TRY(PG_EXEC(pg,
                 "SELECT count(*) FILTER (WHERE state = 'queued'),"
                 " count(*) FILTER (WHERE state = 'queued' AND relayed_at IS NULL),"
                 " count(*) FILTER (WHERE state = 'parked'),"
-                " count(*) FILTER (WHERE state = 'dead')"
+                " count(*) FILTER (WHERE state = 'dead'),"
+                " count(*) FILTER (WHERE state = 'queued' AND relayed_at IS NULL"
+                "  AND due_at < whopline_now() - $1::bigint * interval '1 second')"
                 " FROM jobs WHERE state IN ('queued', 'parked', 'dead')",
-                NULL, 0));
+                pg_integer(LATE_S)));
     json_begin_object(&report->json, "jobs");
     buf_add_text(&report->people, "\njobs:");
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
@@ -99,6 +104,10 @@ static struct err report_jobs(struct report *report)
     }
     json_end_object(&report->json);
     buf_add_text(&report->people, "\n");
+    int64_t late = pg_get_integer(pg, 0, ARRAY_LEN(names));
+    if (late > 0)
+        note(&report->attention, "jobs are due and have not reached Redis", late,
+             "is whopline-scheduler running?");
     return ERR_NONE;
 }
 
@@ -260,6 +269,10 @@ static struct err report_queue(struct report *report, enum queue_name queue, int
     TRY(ask_oldest(report, key, now_s, &oldest_s));
     if (oldest_s >= 0)
         output_age(oldest_s, age);
+    if (oldest_s > LATE_S)
+        buf_printf(&report->attention, "the oldest of queue %s has been there for %s: %s\n",
+                   queue_text(queue), age,
+                   pending > 0 ? "is its worker stuck?" : "is its worker running?");
     json_begin_object(&report->json, NULL);
     json_put_text(&report->json, "queue", queue_text(queue));
     json_put_integer(&report->json, "waiting", length - pending);

@@ -71,6 +71,7 @@ static size_t list_jobs(struct slot *slot, const struct store_event *rows, size_
                 .event_id = event->id,
                 .trace = event->id,
                 .occurred_ms = event->occurred_ms,
+                .version = rows[i].version,
                 .payload = rows[i].payload,
             };
     }

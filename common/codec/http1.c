@@ -1,10 +1,10 @@
 #include "codec/http1.h"
 
 #include "base/buf.h"
+#include "codec/http1_check.h"
 
 #include <llhttp.h>
 #include <stdlib.h>
-#include <strings.h>
 
 enum {
     KEEP_BYTES = 4096, /* of the head's and of the body's memory, from one request to the next */
@@ -123,7 +123,6 @@ static int on_header_value(llhttp_t *llhttp, const char *at, size_t len)
 static int on_headers_complete(llhttp_t *llhttp)
 {
     parser_of(llhttp)->phase = PHASE_BODY;
-    llhttp->upgrade = 0; /* nothing here changes protocols; RFC 9110 lets a server ignore it */
     return HPE_PAUSED;
 }
 
@@ -269,23 +268,6 @@ static struct span part_of(const struct http1 *parser, struct part part)
     return (struct span){buf_span(&parser->head).ptr + (part.len > 0 ? part.at : 0), part.len};
 }
 
-static bool is_name(struct span name, const char *expected)
-{
-    return name.len == strlen(expected) && strncasecmp(name.ptr, expected, name.len) == 0;
-}
-
-struct span http1_header(const struct http1_request *request, const char *name, size_t *count)
-{
-    struct span value = {NULL, 0};
-    size_t found = 0;
-    for (size_t i = 0; i < request->header_count; i++)
-        if (is_name(request->headers[i].name, name) && found++ == 0)
-            value = request->headers[i].value;
-    if (count != NULL)
-        *count = found;
-    return value;
-}
-
 static void collect_headers(struct http1 *parser)
 {
     if (parser->headers == NULL && parser->line_count > 0)
@@ -301,111 +283,6 @@ static void collect_headers(struct http1 *parser)
     parser->request.header_count = parser->line_count;
 }
 
-/* llhttp lets several blanks, HTTP/0.9, other protocols' names and any line ends before the request
- * pass. RFC 9112 has one form: method, a blank, target, a blank, version. One CRLF may go before.
- */
-static int check_request_line(struct http1 *parser)
-{
-    struct span head = buf_span(&parser->head);
-    const char *method = llhttp_method_name((llhttp_method_t)parser->llhttp.method);
-    size_t start_at = head.len >= 2 && memcmp(head.ptr, "\r\n", 2) == 0 ? 2 : 0;
-    size_t method_len = strlen(method);
-    size_t end = parser->target.at + parser->target.len;
-    static const char version[] = " HTTP/1.";
-    size_t version_len = sizeof version - 1;
-    bool exact = parser->target.at == start_at + method_len + 1 &&
-                 memcmp(head.ptr + start_at, method, method_len) == 0 &&
-                 head.ptr[parser->target.at - 1] == ' ' && end + version_len + 3 <= head.len &&
-                 memcmp(head.ptr + end, version, version_len) == 0 &&
-                 memcmp(head.ptr + end + version_len + 1, "\r\n", 2) == 0;
-    return exact ? 0 : fail(parser, 400, "bad_request_line");
-}
-
-static bool is_alnum(char c)
-{
-    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-}
-
-static bool is_hex(char c)
-{
-    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F');
-}
-
-/* RFC 3986: letters, digits, the signs given, and whole percent escapes. */
-static bool is_uri_text(struct span text, const char *signs)
-{
-    for (size_t i = 0; i < text.len; i++) {
-        char c = text.ptr[i];
-        if (is_alnum(c) || (c != '\0' && strchr(signs, c) != NULL))
-            continue;
-        if (c != '%' || text.len - i < 3 || !is_hex(text.ptr[i + 1]) || !is_hex(text.ptr[i + 2]))
-            return false;
-        i += 2;
-    }
-    return true;
-}
-
-static int check_target(struct http1 *parser)
-{
-    struct span target = part_of(parser, parser->target);
-    if (target.len == 0 || target.ptr[0] != '/' || !is_uri_text(target, "-._~!$&'()*+,;=:@/?"))
-        return fail(parser, 400, "bad_target");
-    const char *query = memchr(target.ptr, '?', target.len);
-    size_t path_len = query != NULL ? (size_t)(query - target.ptr) : target.len;
-    parser->request.path = (struct span){target.ptr, path_len};
-    return 0;
-}
-
-static int check_host(struct http1 *parser)
-{
-    size_t count = 0;
-    struct span host = http1_header(&parser->request, "host", &count);
-    if (count > 1)
-        return fail(parser, 400, "two_hosts");
-    if (count == 0)
-        return parser->llhttp.http_minor == 0 ? 0 : fail(parser, 400, "no_host");
-    if (host.len == 0 || !is_uri_text(host, "-._~!$&'()*+;=:[]"))
-        return fail(parser, 400, "bad_host");
-    return 0;
-}
-
-static int check_framing(struct http1 *parser)
-{
-    struct http1_request *request = &parser->request;
-    size_t encodings = 0;
-    size_t lengths = 0;
-    struct span encoding = http1_header(request, "transfer-encoding", &encodings);
-    http1_header(request, "content-length", &lengths);
-    if (encodings > 0 && lengths > 0)
-        return fail(parser, 400, "two_lengths");
-    if (encodings > 0 && parser->llhttp.http_minor == 0)
-        return fail(parser, 400, "encoding_in_1_0");
-    if (encodings > 1 || (encodings == 1 && !is_name(encoding, "chunked")))
-        return fail(parser, 501, "bad_encoding");
-    request->chunked = encodings == 1;
-    uint64_t length = lengths > 0 ? parser->llhttp.content_length : 0;
-    if ((request->method == HTTP1_GET || request->method == HTTP1_HEAD_METHOD) &&
-        (request->chunked || length > 0))
-        return fail(parser, 400, "body_on_get");
-    if (length > parser->limits.body_max_bytes)
-        return fail(parser, 413, "body_too_large");
-    if (lengths > 0)
-        request->content_length = (int64_t)length;
-    return 0;
-}
-
-static int check_expect(struct http1 *parser)
-{
-    size_t count = 0;
-    struct span expect = http1_header(&parser->request, "expect", &count);
-    if (count == 0 || parser->llhttp.http_minor == 0)
-        return 0; /* RFC 9110: not looked at in HTTP/1.0 */
-    if (count > 1 || !is_name(expect, "100-continue"))
-        return fail(parser, 417, "bad_expect");
-    parser->request.expect_continue = true;
-    return 0;
-}
-
 static enum http1_event finish_head(struct http1 *parser)
 {
     struct http1_request *request = &parser->request;
@@ -417,10 +294,19 @@ static enum http1_event finish_head(struct http1 *parser)
     }
     request->keep_alive = llhttp_should_keep_alive(&parser->llhttp) != 0;
     collect_headers(parser);
-    if (check_request_line(parser) != 0 || check_target(parser) != 0 || check_host(parser) != 0 ||
-        check_framing(parser) != 0 || check_expect(parser) != 0)
-        return HTTP1_ERROR;
-    return HTTP1_HEAD;
+    struct http1_head head = {
+        .bytes = buf_span(&parser->head),
+        .method = llhttp_method_name((llhttp_method_t)parser->llhttp.method),
+        .target_at = parser->target.at,
+        .target_len = parser->target.len,
+        .is_1_0 = parser->llhttp.http_minor == 0,
+        .content_length = parser->llhttp.content_length,
+        .body_max_bytes = parser->limits.body_max_bytes,
+    };
+    if (http1_check_head(&head, request))
+        return HTTP1_HEAD;
+    parser->phase = PHASE_FAILED;
+    return HTTP1_ERROR;
 }
 
 /* llhttp sees no byte beyond the limit, so that the verdict comes at the same byte however the

@@ -283,9 +283,9 @@ static void dispatch(struct redis *redis, redisReply *reply)
     }
     free(item.command);
     struct err err = ERR_NONE;
-    if (failed)
-        err = err_make(ERR_REDIS_REPLY, "Redis: %s", reply->str);
     bool unusable = failed && is_unusable(reply);
+    if (failed)
+        err = err_make(unusable ? ERR_REDIS_DOWN : ERR_REDIS_REPLY, "Redis: %s", reply->str);
     if (item.callback != NULL)
         item.callback(failed ? &err : NULL, failed ? NULL : (const struct redis_reply *)reply,
                       item.data);

@@ -289,7 +289,7 @@ void queue_enqueue(struct redis *redis, const char *prefix, const struct outgoin
         span_of(stream),     span_of(seen_id),
         SPAN("id"),          span_of(id),
         SPAN("kind"),        span_of(type->kind),
-        SPAN("ver"),         number_span(numbers[0], type->version),
+        SPAN("ver"),         number_span(numbers[0], job->version),
         SPAN("key"),         span_of(job->key),
         SPAN("tenant"),      number_span(numbers[1], job->tenant),
         SPAN("attempt"),     number_span(numbers[2], job->attempts),

@@ -47,6 +47,7 @@ struct outgoing {
     char id[UUID_TEXT_SIZE];
     int gen;
     enum job_kind kind;
+    int version; /* of the payload, as it was packed */
     int64_t tenant;
     const char *key;
     const char *event_id; /* "" where there is none */

@@ -105,6 +105,7 @@ static bool read_row(struct pg *pg, size_t row, struct arena *arena, struct outg
     out->trace = arena_strdup(arena, pg_get(pg, row, 6));
     out->occurred_ms = pg_get_integer(pg, row, 7);
     out->attempts = (int)pg_get_integer(pg, row, 8);
+    out->version = (int)pg_get_integer(pg, row, 10);
     pg_get_bytes(pg, row, 9, &payload);
     out->payload = (struct span){arena_copy(arena, payload.ptr, payload.len), payload.len};
     buf_close(&payload);
@@ -132,7 +133,7 @@ struct err relay_sweep(struct relay *relay, size_t *offered)
         pg_array_add_text(&kinds, job_type((enum job_kind)i)->kind);
     struct err err = PG_EXEC(relay->pg,
                              "SELECT id, gen, kind, tenant_id, key, event_id, trace,"
-                             " (extract(epoch FROM occurred_at) * 1000)::bigint, attempts, payload "
+                             " (extract(epoch FROM occurred_at) * 1000)::bigint, attempts, payload, version "
                              "FROM jobs WHERE state = 'queued' AND due_at <= whopline_now()"
                              " AND kind = ANY ($4::text[]) AND ("
                              " (relayed_at IS NULL"

@@ -193,7 +193,7 @@ struct err store_insert_jobs(struct pg *pg, const struct outgoing *jobs, size_t 
         pg_array_add_text(&columns[5], type->kind);
         pg_array_add_text(&columns[6], jobs[i].key);
         pg_array_add(&columns[7], jobs[i].payload);
-        pg_array_add_integer(&columns[8], type->version);
+        pg_array_add_integer(&columns[8], jobs[i].version);
         pg_array_add_text(&columns[9], jobs[i].trace);
         pg_array_add_integer(&columns[10], jobs[i].occurred_ms);
     }

@@ -160,7 +160,7 @@ class Proc:
     """One process of ours. allowed: the exit codes that are no surprise."""
 
     def __init__(self, name, argv, env, log):
-        self.name, self.path, self.allowed = name, log, set()
+        self.name, self.path, self.allowed, self.asked = name, log, set(), False
         with open(log, "ab") as out:
             self.popen = subprocess.Popen([*DIES_WITH_US, *map(str, argv)], env=env, cwd=log.parent,
                                           stdin=subprocess.DEVNULL, stdout=out, stderr=out,
@@ -187,6 +187,7 @@ class Proc:
 
     def send(self, number, *allowed):
         self.allowed.update(allowed)
+        self.asked = self.asked or number == signal.SIGTERM
         if self.running():
             self.popen.send_signal(number)
 
@@ -204,7 +205,10 @@ class Proc:
         wrong = []
         if self.running():
             try:
-                self.sigterm()
+                if self.asked:  # a second SIGTERM would end it at once, and not with 0
+                    self.wait_exit()
+                else:
+                    self.sigterm()
             except AssertionError:
                 wrong.append("did not end on SIGTERM")
                 self.kill9()
@@ -324,9 +328,10 @@ class Stack:
         return proc
 
     def is_ready(self, name, proc):
-        """Ingest says so itself; a worker has come far enough when it has said anything."""
+        """Ingest answers the question; a worker says so in its log. A signal sent sooner would
+        meet a process that has not got its handlers yet."""
         if name != "ingest":
-            return proc.log()
+            return re.search(r'\bmsg="?working|"msg":"working', proc.log())
         link = http.client.HTTPConnection("127.0.0.1", self.private_port, timeout=2)
         try:
             link.request("GET", "/readyz")

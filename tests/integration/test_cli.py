@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import subprocess
+import time
 
 import psycopg2
 import pytest
@@ -207,12 +208,14 @@ def history(stack):
     add_event(stack, "msg_again", payment="pay_1", age="4 minutes")
     add_job(stack, "msg_again", "skipped", "already_granted")
     add_event(stack, "msg_odd", payment="pay_2", user="user_2", age="3 minutes")
-    add_job(stack, "msg_odd")
+    add_job(stack, "msg_odd", "done", "in review: unknown_plan")
     add_payment(stack, "pay_2", "msg_odd", "user_2")
     add_review(stack, "pay_2", "msg_odd")
     add_event(stack, "msg_other", "quarantined", "other_company", user="user_3", age="2 minutes")
     add_event(stack, "msg_test", "ignored", "test", user=None, age="1 minutes")
-    add_event(stack, "msg_plain", kind="membership.activated", user="user_4", age="50 seconds")
+    add_event(stack, "msg_plain", "ignored", "nothing_to_do", "membership.activated", user="user_4", age="50 seconds")
+    add_event(stack, "msg_free", payment="pay_4", user="user_4", age="45 seconds")
+    add_job(stack, "msg_free", "skipped", "free_payment")
     add_event(stack, "msg_dead", payment="pay_5", user="user_5", age="40 seconds")
     add_job(stack, "msg_dead", "dead", "exhausted", attempts=12)
     add_event(stack, "msg_busy", payment="pay_6", user="user_6", age="10 seconds")
@@ -227,6 +230,7 @@ OUTCOMES = {
     "default/msg_other": "quarantined: other_company",
     "default/msg_test": "ignored: test",
     "default/msg_plain": "kept, nothing to do",
+    "default/msg_free": "nothing to do: free_payment",
     "default/msg_dead": "dead: exhausted",
     "default/msg_busy": "running",
 }
@@ -366,6 +370,21 @@ def test_status_counts_the_queues(stack):
     assert 0 <= credits["oldest_s"] < 60
 
 
+def test_status_says_who_may_not_be_running(stack):
+    redis = stack.redis.client()
+    redis.xadd("wl:{0}:events", {"id": "x"}, id=f"{(int(time.time()) - 300) * 1000}-0")
+    assert "queue events has been there for 5 min: is its worker running?" in stack.cli("status", check=False).stdout
+    status(stack, 1)
+    redis.flushall()
+    status(stack, 0)
+    add_event(stack, "msg_1", payment="pay_1")
+    job = add_job(stack, "msg_1", "queued")
+    status(stack, 0)
+    stack.sql("UPDATE jobs SET relayed_at = NULL, due_at = now() - interval '5 minutes' WHERE id = %s", (job,))
+    assert "whopline-scheduler" in stack.cli("status", check=False).stdout
+    status(stack, 1)
+
+
 def test_status_broken_shows_the_rest(history):
     history.redis.client().xadd("wl:{0}:events:dead", {"id": "x"})
     found = status(history, 2)
@@ -458,6 +477,39 @@ def test_secrets_are_never_shown(stack):
     assert "WHOP_WEBHOOK_SECRET" in check.stdout and "please" not in check.stdout
 
 
+# ---- sample -----------------------------------------------------------------------------------------
+
+def test_sample_shows_what_became_of_each(stack):
+    stack.up()
+    for _ in range(2):
+        shown = {row["sent"]: row["outcome"] for row in stack.cli_json("sample", "--timeout", "30", timeout=60)}
+        assert shown == {
+            "payment, v1": "granted 5,000 credits to user_ada",
+            "payment, v1 with flat ids": "granted 25,000 credits to user_ben",
+            "payment, v5": "granted 5,000 credits to user_cleo",
+            "payment, v2": "granted 25,000 credits to user_dan",
+            "the first payment again, new id": "duplicate: already granted",
+            "membership begins": "kept, nothing to do",
+            "membership as in seed 001": "kept, nothing to do",
+            "payment as in seed 001, by pack": "granted 10 credits to user_123456789",
+            "payment for an unknown plan": "in review: unknown_plan",
+            "payment without a user": "in review: unknown_user",
+            "event of another company": "quarantined: other_company",
+            "kind nobody knows": "kept, unknown kind",
+            "test from the dashboard": "ignored: test",
+        }
+    assert stack.sql("SELECT count(*) FROM whop_plans") == [(3,)]
+    assert stack.sql("SELECT DISTINCT flag FROM credit_transactions") == [(None,)]
+    status(stack, 1)
+
+
+def test_sample_says_what_has_not_run_its_course(stack):
+    stack.start("ingest")
+    done = stack.cli("sample", "--timeout", "1", check=False)
+    assert done.returncode == 1
+    assert "13 of 13 events have not run their course" in done.stderr and "not in the journal yet" in done.stderr
+
+
 # ---- send -----------------------------------------------------------------------------------------
 
 def samples():
@@ -497,6 +549,7 @@ def test_every_bad_form_is_refused(stack):
     assert stack.cli("send", "payment.succeeded", "--expect", "401", check=False).returncode == 1
 
 
+@pytest.mark.tsan
 def test_one_id_many_times_at_once_is_one_event(stack):
     stack.start("ingest")
     sent = stack.cli_json("send", "payment.succeeded", "--id", "msg_ten", "--payment", "pay_ten",

@@ -33,7 +33,7 @@ def play(tmp_path, pg_cluster):
             stack.close()
 
 
-WELL_BEHAVED = "trap 'exit 0' TERM; echo level=info; while :; do sleep 0.05; done"
+WELL_BEHAVED = "trap 'exit 0' TERM; echo level=info msg=working; while :; do sleep 0.05; done"
 
 
 def test_a_clean_life_is_no_problem(play):
@@ -48,7 +48,7 @@ def test_a_clean_life_is_no_problem(play):
 @pytest.mark.parametrize("script, problem", [
     ("echo dying; exit 3", "ended with code 3"),
     ("echo done; exit 0", "ended with code 0"),
-    ("echo up; trap 'exit 66' TERM; while :; do sleep 0.05; done", "ended with code 66"),
+    ("trap 'exit 66' TERM; echo msg=working; while :; do sleep 0.05; done", "ended with code 66"),
     ("echo level=error msg=broken;" + WELL_BEHAVED, "logged an error"),
     ("echo '{\"level\":\"error\"}';" + WELL_BEHAVED, "logged an error"),
     ("echo '==1==ERROR: AddressSanitizer: heap-use-after-free';" + WELL_BEHAVED, "sanitizer"),
@@ -70,7 +70,7 @@ def test_expected_errors_are_no_problem(play):
 
 
 def test_a_kill_asked_for_is_no_problem(play):
-    stack = play("[[ $FAULT ]] && kill -9 $$; echo up; exec sleep 60")
+    stack = play("[[ $FAULT ]] && kill -9 $$; echo msg=working; exec sleep 60")
     assert stack.start("journal", fault="after_pg_commit:kill").wait_exit() == -signal.SIGKILL
     stack.start("journal").kill9()
     assert stack.close() == []

@@ -21,7 +21,7 @@ LIBRARIES = {  # name: (pattern of its headers, .c files that may include them)
 LIBUV = re.compile(r"uv\.h|uv/.*")
 LIBUV_FOLDERS = ("common/io/", "common/runtime/", "ingest/")
 C_LIBRARY = re.compile(
-    r"(assert|ctype|errno|fcntl|float|getopt|grp|inttypes|limits|locale|math|netdb|poll|pthread|pwd"
+    r"(assert|ctype|endian|errno|fcntl|float|getopt|grp|inttypes|limits|locale|math|netdb|poll|pthread|pwd"
     r"|sched|semaphore|setjmp|signal|stdalign|stdarg|stdatomic|stdbool|stddef|stdint|stdio|stdlib"
     r"|stdnoreturn|string|strings|syslog|termios|threads|time|uchar|unistd|wchar|dirent|fnmatch|glob"
     r"|ifaddrs|libgen|malloc|regex|spawn|tgmath|wordexp)\.h"

@@ -12,6 +12,8 @@
 #include <unistd.h>
 
 #define SECRET_TEXT "ws_topmost"
+/* A zero-width space before, a no-break space and a line end behind. */
+static const char with_blanks[] = "\xe2\x80\x8b" SECRET_TEXT "\xc2\xa0\n";
 
 /* An environment: names and values in turn. */
 static const char *lookup(const char *name, void *context)
@@ -69,10 +71,9 @@ static void test_values(void **state)
     (void)state;
     struct loaded loaded;
     load(&loaded, CONFIG_INGEST,
-         ENV("REDIS_URL", "\xef\xbb\xbf redis://h \r\n", "WHOP_SIGNING_SECRET",
-             "\xe2\x80\x8b" SECRET_TEXT "\xc2\xa0\n", "NEXT_PUBLIC_WHOP_COMPANY_ID", "biz_alias",
-             "HTTP_MAX_BODY", " 2048 ", "ALLOW_VOLATILE_REDIS", "YES", "STREAM_PREFIX", "",
-             "OPENAI_API_KEY", "sk-x"));
+         ENV("REDIS_URL", "\xef\xbb\xbf redis://h \r\n", "WHOP_SIGNING_SECRET", with_blanks,
+             "NEXT_PUBLIC_WHOP_COMPANY_ID", "biz_alias", "HTTP_MAX_BODY", " 2048 ",
+             "ALLOW_VOLATILE_REDIS", "YES", "STREAM_PREFIX", "", "OPENAI_API_KEY", "sk-x"));
     assert_string_equal(buf_text(&loaded.problems), "");
     assert_string_equal(loaded.config.redis_url, "redis://h");
     assert_string_equal(loaded.config.whop_webhook_secret, SECRET_TEXT);

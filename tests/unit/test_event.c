@@ -720,6 +720,11 @@ static void test_times(void **state)
          "m1",
          BODY("{\"timestamp\":\"yesterday\"," TYPE ",\"data\":{\"id\":\"pay_1\"}}"),
          {PAY}},
+        {"0 of the envelope",
+         "m1",
+         BODY("{\"timestamp\":0," TYPE ",\"data\":{\"id\":\"pay_1\"}}"),
+         {PAY}},
+        {"before 1970", "m1", DATA("\"paid_at\":\"1969-12-31T23:59:59Z\""), {PAY}},
         {"0 is no time", "m1", DATA("\"created_at\":0,\"paid_at\":0"), {PAY}},
     };
     run(samples, ARRAY_LEN(samples));

@@ -178,6 +178,16 @@ static void test_accepted(void **state)
              POST "Connection: upgrade\r\nUpgrade: h2c\r\nContent-Length: 2\r\n\r\nhi" FIVE,
              HEAD_OF_POST "Connection=<upgrade> Upgrade=<h2c> Content-Length=<2> length 2 keep]"
                           "(hi)" FIVE_EVENTS "."),
+        CASE(
+            "upgrade of a get",
+            "GET / HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n" FIVE,
+            "[GET / Host=<h> Connection=<upgrade> Upgrade=<websocket> length -1 keep]()" FIVE_EVENTS
+            "."),
+        CASE("upgrade with chunks",
+             POST "Connection: upgrade\r\nUpgrade: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+                  "1\r\na\r\n0\r\n\r\n" FIVE,
+             HEAD_OF_POST "Connection=<upgrade> Upgrade=<x> Transfer-Encoding=<chunked> length -1 "
+                          "chunked keep](a)" FIVE_EVENTS "."),
         CASE("unfinished line", "POST /w HT", "..."),
         CASE("unfinished head", POST "A: b\r\n", "..."),
         CASE("unfinished body", POST "Content-Length: 5\r\n\r\nhell",

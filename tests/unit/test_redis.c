@@ -254,7 +254,7 @@ static void test_loading_drops_the_connection(void **state)
     assert_int_equal(err.code, ERR_OK);
     redis_command(redis, command, 1, on_reply, &seen);
     run_until(&loop, &seen);
-    assert_int_equal(seen.code, ERR_REDIS_REPLY);
+    assert_int_equal(seen.code, ERR_REDIS_DOWN);
     assert_false(redis_is_ready(redis));
     client_end(&loop, redis);
     server_stop(&server);

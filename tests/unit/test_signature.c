@@ -223,6 +223,9 @@ static void test_rotation(void **state)
             SIGNATURE_SCHEME_OFF);
     }
     assert_int_equal(check.timestamp_s, 0); /* bare hex has none */
+    assert_int_equal(exchange("ws_a", "ws_b,ws_a,ws_a", SIGNATURE_LEGACY, SIGNATURE_LEGACY, &check),
+                     SIGNATURE_OK);
+    assert_int_equal(check.secret, 1);
 }
 
 /* whsec_ means something in the standard scheme only: two keys from one secret. */
@@ -291,6 +294,8 @@ static void test_precheck(void **state)
         {"zero", "m", "0", GOOD_V1, NULL, SIGNATURE_STALE},
         {"twelve digits", "m", "999999999999", GOOD_V1, NULL, SIGNATURE_STALE},
         {"thirteen digits", "m", "1786400000000", GOOD_V1, NULL, SIGNATURE_MALFORMED},
+        {"leading zero", "m", "01786400000", GOOD_V1, NULL, SIGNATURE_MALFORMED},
+        {"leading zero of legacy", NULL, NULL, NULL, "t=01786400000,v1=" GOOD_HEX, SIGNATURE_OK},
         {"plus", "m", "+1786400000", GOOD_V1, NULL, SIGNATURE_MALFORMED},
         {"blank", "m", " 1786400000", GOOD_V1, NULL, SIGNATURE_MALFORMED},
         {"legacy plus", NULL, NULL, NULL, "t=+1786400000,v1=" GOOD_HEX, SIGNATURE_MALFORMED},
