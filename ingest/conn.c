@@ -359,9 +359,9 @@ void conn_expire(struct conn *conn)
     case CONN_HEAD:
     case CONN_BODY: respond(conn, 408, true); break;
     case CONN_ACCEPTING:
-        /* The event may yet get in. incoming stays ours until its verdict, so this connection
-         * cannot take another request. */
-        log_warning(MODULE, "no verdict in time", LOG_TEXT("event", conn->incoming.event_id));
+        /* The event may yet get in. incoming stays in use until its verdict, so this connection
+         * cannot take another request. Only debug: main.c says that Redis is gone, once. */
+        log_debug(MODULE, "no verdict in time", LOG_TEXT("event", conn->incoming.event_id));
         respond(conn, 503, true);
         break;
     default: conn_close(conn); break;
