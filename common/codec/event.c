@@ -95,8 +95,13 @@ static enum family family_of(const char *kind)
 
 static const char *join(struct arena *arena, const char *a, const char *b, const char *c)
 {
+    const char *const parts[] = {a, b, c};
     char *text = arena_alloc(arena, strlen(a) + strlen(b) + strlen(c) + 1);
-    stpcpy(stpcpy(stpcpy(text, a), b), c);
+    size_t len = 0;
+    for (size_t i = 0; i < ARRAY_LEN(parts); i++)
+        for (const char *at = parts[i]; *at != '\0'; at++)
+            text[len++] = *at;
+    text[len] = '\0';
     return text;
 }
 
@@ -231,6 +236,13 @@ static void read_company(const struct reading *reading, const struct json_value 
         event_quarantine(event, "no_company");
 }
 
+/* created_at is when the thing began: the time of an event that says so, and of no other. */
+static bool is_creation(const char *kind)
+{
+    const char *dot = strrchr(kind, '.');
+    return dot != NULL && strcmp(dot, ".created") == 0;
+}
+
 /* v1 says when the event was; of older generations the newest time in the data is the best there
  * is. Times that are plans (period ends, next attempts) are none of the event's. */
 static void read_times(const struct reading *reading, const struct json_value *timestamp,
@@ -258,7 +270,9 @@ static void read_times(const struct reading *reading, const struct json_value *t
         if (event_time(reading, data->at[members[i]], &ms) && ms > newest)
             newest = ms;
     }
-    event->occurred_known = newest > 0;
+    int64_t created = 0;
+    event_time(reading, data->at[DATA_created_at], &created);
+    event->occurred_known = newest > created || (newest > 0 && is_creation(event->kind));
     if (newest > 0)
         event->occurred_ms = newest;
 }

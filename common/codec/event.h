@@ -11,8 +11,9 @@
  * reasons: test (data is an array, null or empty).
  *
  * Ids may be nested objects, flat members or bare texts in any generation. Amounts stay the text
- * they were sent as. Without a time of the event in the body occurred_ms is the signature's; in v5
- * and v2 it is the newest time of the data, which may be much older than the event. */
+ * they were sent as. Without any time in the body occurred_ms is the signature's; in v5 and v2 it
+ * is the newest time of the data. Where that is only when the thing was created, long before this
+ * happened to it, occurred_known is false: look at the thing itself before believing an order. */
 #include "base/arena.h"
 #include "codec/job.h"
 #include "codec/signature.h"
