@@ -1,8 +1,13 @@
+#include "base/clock.h"
 #include "base/fault.h"
 #include "base/log.h"
 #include "runtime/loop.h"
 
 #include <stdlib.h>
+
+enum {
+    REFUSED_PAUSE_MS = 1000
+}; /* an error reply, e.g. a missing permission, is no reason to spin */
 
 /* A call that settles several jobs at once. */
 struct settling {
@@ -23,6 +28,11 @@ void settle_hold(struct loop *loop, struct job *job, enum settlement settlement,
     }
     held->next = loop->unsettled;
     loop->unsettled = held;
+}
+
+static void on_settle_again(uv_timer_t *timer)
+{
+    loop_advance(timer->data);
 }
 
 static void on_settled(const struct err *err, const struct redis_reply *reply, void *data)
@@ -47,8 +57,11 @@ static void on_settled(const struct err *err, const struct redis_reply *reply, v
         free(held);
     }
     free(call);
-    if (err != NULL && err->code == ERR_REDIS_REPLY)
+    if (err != NULL && err->code == ERR_REDIS_REPLY) {
         log_error("worker", "Redis refused a verdict", LOG_TEXT("error", err_text(err)));
+        loop->settle_from_ms = clock_mono_ms() + REFUSED_PAUSE_MS;
+        uv_timer_start(&loop->resume, on_settle_again, REFUSED_PAUSE_MS, 0);
+    }
     loop_advance(loop);
 }
 
@@ -102,7 +115,7 @@ static struct held *take_unsettled(struct loop *loop, enum settlement settlement
 void settle_all(struct loop *loop)
 {
     static const enum settlement order[] = {SETTLE_DONE, SETTLE_RETRY, SETTLE_BURY, SETTLE_RELEASE};
-    if (!redis_is_ready(loop->redis))
+    if (!redis_is_ready(loop->redis) || clock_mono_ms() < loop->settle_from_ms)
         return;
     for (size_t i = 0; i < ARRAY_LEN(order); i++) {
         bool single = order[i] == SETTLE_RETRY || order[i] == SETTLE_BURY;

@@ -1,7 +1,7 @@
 -- BURY: an entry that has no row in PostgreSQL to die in goes to the dead stream, with its bytes.
 -- KEYS: stream, dead stream.  ARGV: group, consumer, entry id, reason. Answers 1, or 0 if not owner.
-local pending = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1)
-if #pending == 0 or pending[1][2] ~= ARGV[2] then
+local pending = redis.pcall('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1)
+if pending.err or #pending == 0 or pending[1][2] ~= ARGV[2] then
     return 0
 end
 local found = redis.call('XRANGE', KEYS[1], ARGV[3], ARGV[3])

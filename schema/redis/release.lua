@@ -2,8 +2,8 @@
 -- KEYS: stream.  ARGV: group, consumer, entry ids. Answers how many were given back.
 local released = 0
 for i = 3, #ARGV do
-    local pending = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1)
-    if #pending > 0 and pending[1][2] == ARGV[2] then
+    local pending = redis.pcall('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1)
+    if not pending.err and #pending > 0 and pending[1][2] == ARGV[2] then
         local found = redis.call('XRANGE', KEYS[1], ARGV[i], ARGV[i])
         redis.call('XACK', KEYS[1], ARGV[1], ARGV[i])
         redis.call('XDEL', KEYS[1], ARGV[i])

@@ -1,8 +1,8 @@
 -- RETRY: the owner puts an entry off. Answers 1, or 0 if it is not the owner (any more).
 -- What frees memory comes first, so that it works at maxmemory.
 -- KEYS: stream, :z, :d.  ARGV: group, consumer, entry id, job id, delay in ms, new attempt count.
-local pending = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1)
-if #pending == 0 or pending[1][2] ~= ARGV[2] then
+local pending = redis.pcall('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1)
+if pending.err or #pending == 0 or pending[1][2] ~= ARGV[2] then
     return 0
 end
 local found = redis.call('XRANGE', KEYS[1], ARGV[3], ARGV[3])

@@ -83,6 +83,10 @@ static void server_start(struct server *server)
     snprintf(server->url, sizeof server->url, "unix://%s", server->path);
     snprintf(address.sun_path, sizeof address.sun_path, "%s", server->path);
     server->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (server->listener < 0) {
+        fail_msg("no socket");
+        return;
+    }
     assert_int_equal(bind(server->listener, (struct sockaddr *)&address, sizeof address), 0);
     assert_int_equal(listen(server->listener, 8), 0);
     assert_int_equal(pthread_create(&server->thread, NULL, serve, server), 0);
