@@ -392,31 +392,40 @@ void config_write_reference(struct buf *out)
         buf_printf(out, "| `%s` | %s |\n", ignored[i].name, ignored[i].why);
 }
 
+static void write_value(const struct config *config, const struct setting *setting, struct buf *out)
+{
+    const char *member = (const char *)config + setting->offset;
+    const char *text = NULL;
+    int64_t number = 0;
+    switch (setting->type) {
+    case SETTING_TEXT:
+        memcpy(&text, member, sizeof text);
+        buf_add_text(out, text);
+        break;
+    case SETTING_SECRET:
+        memcpy(&text, member, sizeof text);
+        buf_add_text(out, text[0] != '\0' ? "(set)" : "");
+        break;
+    case SETTING_INTEGER:
+        memcpy(&number, member, sizeof number);
+        buf_printf(out, "%lld", (long long)number);
+        break;
+    case SETTING_SWITCH: buf_add_text(out, *(const bool *)member ? "true" : "false"); break;
+    case SETTING_GROUP: break;
+    }
+}
+
 void config_write_summary(const struct config *config, enum config_program program, struct buf *out)
 {
+    struct buf value = {0};
     for (size_t i = 0; i < ARRAY_LEN(settings); i++) {
         const struct setting *setting = &settings[i];
         if ((setting->programs & (int)program) == 0)
             continue;
-        const char *member = (const char *)config + setting->offset;
-        const char *text = NULL;
-        int64_t number = 0;
-        buf_printf(out, "%s%s=", out->len > 0 ? " " : "", setting->name);
-        switch (setting->type) {
-        case SETTING_TEXT:
-            memcpy(&text, member, sizeof text);
-            buf_add_text(out, text);
-            break;
-        case SETTING_SECRET:
-            memcpy(&text, member, sizeof text);
-            buf_add_text(out, text[0] != '\0' ? "(set)" : "");
-            break;
-        case SETTING_INTEGER:
-            memcpy(&number, member, sizeof number);
-            buf_printf(out, "%lld", (long long)number);
-            break;
-        case SETTING_SWITCH: buf_add_text(out, *(const bool *)member ? "true" : "false"); break;
-        case SETTING_GROUP: break;
-        }
+        buf_clear(&value);
+        write_value(config, setting, &value);
+        if (strcmp(buf_text(&value), setting->fallback) != 0)
+            buf_printf(out, "%s%s=%s", out->len > 0 ? " " : "", setting->name, buf_text(&value));
     }
+    buf_close(&value);
 }

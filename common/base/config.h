@@ -46,7 +46,7 @@ const char *config_getenv(const char *name, void *context);
 void config_write_help(enum config_program program, struct buf *out); /* for --help */
 void config_write_example(struct buf *out);                           /* deploy/env.example */
 void config_write_reference(struct buf *out);                         /* docs/settings.md */
-/* The settings in force, secrets as "(set)", for the log line at start. */
+/* The settings that differ from their defaults, secrets as "(set)", for the log line at start. */
 void config_write_summary(const struct config *config, enum config_program program,
                           struct buf *out);
 

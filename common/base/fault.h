@@ -6,7 +6,7 @@
  * returns true and the caller behaves as if the step had failed). Not compiled into release builds:
  * there FAULT is false and no text of it remains in the binary. Any thread.
  *
- * The names are listed in ARCHITECTURE.md; an unknown one in the variable is refused at start. */
+ * The names are listed in schema/faults.def; an unknown one in the variable is refused at start. */
 #include <stdbool.h>
 
 #ifdef WHOPLINE_FAULTS
