@@ -389,9 +389,9 @@ static void read_metadata(const struct reading *reading, const struct json_value
     const struct json_value *values[ARRAY_LEN(members)];
     struct event *event = reading->event;
     event_pick(reading, metadata, members, ARRAY_LEN(members), values);
-    event->pack_id = event_either(event_text(reading, values[0]), event_text(reading, values[1]));
-    event->order_id = event_text(reading, values[2]);
-    event->credits_claimed = event_text(reading, values[3]);
+    event->pack_id = event_either(event_hint(reading, values[0]), event_hint(reading, values[1]));
+    event->order_id = event_hint(reading, values[2]);
+    event->credits_claimed = event_hint(reading, values[3]);
 }
 
 static void read_details(const struct reading *reading, const struct data *data)

@@ -44,6 +44,13 @@ const char *event_text(const struct reading *reading, const struct json_value *v
     return "";
 }
 
+const char *event_hint(const struct reading *reading, const struct json_value *value)
+{
+    bool odd = false;
+    const char *text = json_text(value, reading->arena, &odd);
+    return odd || strlen(text) > EVENT_TEXT_MAX ? "" : text;
+}
+
 const char *event_id(const struct reading *reading, const struct json_value *value)
 {
     if (json_is_object(value))

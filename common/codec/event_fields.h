@@ -81,6 +81,9 @@ const struct json_value *event_member(const struct reading *reading,
 
 /* A text or number that is kept; "" where absent, of another type, or odd. */
 const char *event_text(const struct reading *reading, const struct json_value *value);
+/* The same for what the seller may have put there freely: if it is odd or too long it is left out,
+ * and that keeps nobody from the credits they paid for. */
+const char *event_hint(const struct reading *reading, const struct json_value *value);
 /* An entity: an object's id, or the id itself. */
 const char *event_id(const struct reading *reading, const struct json_value *value);
 const char *event_either(const char *first, const char *second);

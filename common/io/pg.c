@@ -10,12 +10,13 @@
 
 enum {
     PARAMS_MAX = 40,
-    CONNECT_TIMEOUT_S = 5,
     /* PostgreSQL's own numbers, src/include/catalog/pg_type.dat */
     OID_BYTEA = 17,
     OID_BIGINT = 20,
     OID_TEXT = 25,
 };
+
+static const char CONNECT_TIMEOUT_S[] = "5";
 
 struct pg {
     const char *url;
@@ -68,9 +69,13 @@ static enum err_code code_of_state(const char *state)
         return ERR_PG_DOWN;
     if (strcmp(state, "40001") == 0 || strcmp(state, "40P01") == 0)
         return ERR_PG_CONFLICT;
-    if (strncmp(state, "08", 2) == 0 || strncmp(state, "57P", 3) == 0 ||
-        strncmp(state, "53", 2) == 0)
-        return ERR_PG_DOWN; /* connection, shutdown or start-up, out of disk or connections */
+    /* What is wrong with the server, not with the statement: connection, out of disk or
+     * connections, shutdown, start-up or cancelled, its own files; a lock held too long; a standby
+     * or a server that has been made read-only. */
+    static const char *const away[] = {"08", "53", "57", "58", "55P03", "25006"};
+    for (size_t i = 0; i < ARRAY_LEN(away); i++)
+        if (strncmp(state, away[i], strlen(away[i])) == 0)
+            return ERR_PG_DOWN;
     if (strncmp(state, "22", 2) == 0 || strncmp(state, "23", 2) == 0)
         return ERR_PG_DATA;
     return ERR_PG_FAILED;
@@ -102,11 +107,19 @@ static struct err ensure_connected(struct pg *pg)
         return ERR_NONE;
     if (pg->conn != NULL)
         disconnect(pg);
-    char seconds[12];
-    snprintf(seconds, sizeof seconds, "%d", CONNECT_TIMEOUT_S);
-    const char *names[] = {"dbname", "connect_timeout", "application_name", "client_encoding",
-                           NULL};
-    const char *values[] = {pg->url, seconds, "whopline", "UTF8", NULL};
+    /* A host that vanishes without a word is noticed within half a minute, not within hours: the
+     * loop would go on prolonging the lease of a job that waits for nobody. */
+    static const char *const names[] = {"dbname",
+                                        "connect_timeout",
+                                        "application_name",
+                                        "client_encoding",
+                                        "tcp_user_timeout",
+                                        "keepalives_idle",
+                                        "keepalives_interval",
+                                        "keepalives_count",
+                                        NULL};
+    const char *const values[] = {
+        pg->url, CONNECT_TIMEOUT_S, "whopline", "UTF8", "15000", "10", "5", "3", NULL};
     pg->conn = PQconnectdbParams(names, values, 1);
     if (pg->conn == NULL || PQstatus(pg->conn) != CONNECTION_OK) {
         struct err err = make_err(ERR_PG_DOWN, "cannot connect to PostgreSQL",

@@ -6,7 +6,9 @@ enum { PAUSE_MS = 1000 };
 
 static void on_resume(uv_timer_t *timer)
 {
-    loop_advance(timer->data);
+    struct loop *loop = timer->data;
+    loop->paused_until_ms = 0; /* libuv's clock may be a millisecond ahead of ours */
+    loop_advance(loop);
 }
 
 static void pause_for_a_while(struct loop *loop)
@@ -31,9 +33,14 @@ static void on_group(const struct err *err, const struct redis_reply *reply, voi
     struct loop *loop = data;
     (void)reply;
     if (err != NULL && strstr(err_text(err), "BUSYGROUP") == NULL) {
-        if (err->code == ERR_REDIS_REPLY)
-            log_error("worker", "cannot create the consumer group",
-                      LOG_TEXT("error", err_text(err)));
+        /* A full Redis refuses this even where the group exists, and reading needs no memory. If it
+         * is missing the read will say so. */
+        if (err->code == ERR_REDIS_REPLY) {
+            log_warning("worker", "cannot create the consumer group",
+                        LOG_TEXT("error", err_text(err)));
+            loop->group_known = true;
+            pause_for_a_while(loop);
+        }
         return;
     }
     loop->group_known = true;

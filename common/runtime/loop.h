@@ -61,7 +61,7 @@ struct loop {
     struct job_list ready;   /* read, waiting for a slot */
     struct job_list running; /* on slots or being settled: leases are prolonged */
     struct held *unsettled;  /* waiting for a connection */
-    int64_t settle_from_ms;  /* Redis refused a verdict: not before this */
+    bool refused;            /* Redis refused a verdict: wait for the settle timer */
     size_t settling;         /* calls on the wire */
     size_t starting;         /* START calls on the wire */
     size_t busy;             /* slots with a run */
@@ -70,7 +70,8 @@ struct loop {
     uv_timer_t beat;
     uv_timer_t reclaim;
     uv_timer_t promote;
-    uv_timer_t resume; /* of whatever waits: the check, reading, settling */
+    uv_timer_t resume; /* of the check, later of reading */
+    uv_timer_t settle;
     uv_timer_t grace;
 };
 

@@ -3,8 +3,10 @@
 #include "base/fault.h"
 #include "base/log.h"
 
+#include <errno.h>
 #include <getopt.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <strings.h>
@@ -77,20 +79,34 @@ static int load_settings(struct process *process, enum config_program program, b
     return status;
 }
 
-static void on_signal(uv_signal_t *handle, int number)
+/* The process whose loop is to be woken. Handlers only set intent; a program that waits for
+ * PostgreSQL does not turn its loop, so the second signal ends it from within the handler. */
+static struct process *_Atomic signalled;
+static atomic_int stop_signals;
+static atomic_bool reload_signal;
+
+static void on_signal(int number)
 {
-    struct process *process = handle->data;
-    if (number == SIGHUP) {
-        if (process->on_reload != NULL)
-            process->on_reload(process->data);
-        return;
-    }
-    if (process->stopping) {
-        log_warning("process", "second signal: stopping at once");
+    struct process *process = atomic_load(&signalled);
+    int saved = errno;
+    if (number == SIGHUP)
+        atomic_store(&reload_signal, true);
+    else if (atomic_fetch_add(&stop_signals, 1) > 0 || process == NULL)
         _exit(1);
-    }
+    if (process != NULL)
+        uv_async_send(&process->signal); /* safe in a handler, says libuv */
+    errno = saved;
+}
+
+static void on_signalled(uv_async_t *async)
+{
+    struct process *process = async->data;
+    if (atomic_exchange(&reload_signal, false) && process->on_reload != NULL)
+        process->on_reload(process->data);
+    if (atomic_load(&stop_signals) == 0 || process->stopping)
+        return;
     process->stopping = true;
-    log_info("process", "stopping", LOG_INT("signal", number));
+    log_info("process", "stopping");
     if (process->on_stop != NULL)
         process->on_stop(process->data);
 }
@@ -98,12 +114,14 @@ static void on_signal(uv_signal_t *handle, int number)
 static void catch_signals(struct process *process)
 {
     static const int numbers[] = {SIGTERM, SIGINT, SIGHUP};
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    sigemptyset(&action.sa_mask);
+    uv_async_init(&process->loop, &process->signal, on_signalled);
+    process->signal.data = process;
+    atomic_store(&signalled, process);
     signal(SIGPIPE, SIG_IGN);
-    for (size_t i = 0; i < ARRAY_LEN(numbers); i++) {
-        uv_signal_init(&process->loop, &process->signals[i]);
-        process->signals[i].data = process;
-        uv_signal_start(&process->signals[i], on_signal, numbers[i]);
-    }
+    for (size_t i = 0; i < ARRAY_LEN(numbers); i++)
+        REQUIRE(sigaction(numbers[i], &action, NULL) == 0);
 }
 
 int process_start(struct process *process, int argc, char **argv, const char *name,
@@ -154,9 +172,10 @@ void process_run(struct process *process)
 
 void process_release(struct process *process)
 {
-    for (size_t i = 0; i < ARRAY_LEN(process->signals); i++)
-        if (!uv_is_closing((uv_handle_t *)&process->signals[i]))
-            uv_close((uv_handle_t *)&process->signals[i], NULL);
+    if (uv_is_closing((uv_handle_t *)&process->signal))
+        return;
+    atomic_store(&signalled, NULL);
+    uv_close((uv_handle_t *)&process->signal, NULL);
 }
 
 int process_end(struct process *process, int status)

@@ -13,7 +13,9 @@
  *   }
  *
  * Shared with ingest, so it knows neither stores nor queues. Signals only set intent: the first
- * TERM or INT calls on_stop on the loop, a second one ends the process at once with status 1. */
+ * TERM or INT calls on_stop on the loop; a second one ends the process at once with status 1, even
+ * if the loop is stuck. One process object at a time; threads other than the loop's block these
+ * signals. */
 #include "base/config.h"
 
 #include <uv.h>
@@ -28,7 +30,7 @@ struct process {
     void (*on_reload)(void *data); /* SIGHUP; may be NULL */
     void *data;
     bool stopping;
-    uv_signal_t signals[3];
+    uv_async_t signal; /* wakes the loop when a signal has come */
 };
 
 /* PROCESS_GO, or the exit status: 0 after --help or --version, 2 after wrong usage or settings, all
@@ -36,7 +38,8 @@ struct process {
 int process_start(struct process *process, int argc, char **argv, const char *name,
                   const char *purpose, enum config_program program);
 void process_run(struct process *process);
-/* Nothing else is open: lets go of the signal handles, so that process_run returns. Loop thread. */
+/* Nothing else is open: lets go of the signals' handle, so that process_run returns. Loop thread.
+ */
 void process_release(struct process *process);
 int process_end(struct process *process, int status);
 

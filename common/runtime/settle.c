@@ -1,4 +1,3 @@
-#include "base/clock.h"
 #include "base/fault.h"
 #include "base/log.h"
 #include "runtime/loop.h"
@@ -32,7 +31,9 @@ void settle_hold(struct loop *loop, struct job *job, enum settlement settlement,
 
 static void on_settle_again(uv_timer_t *timer)
 {
-    loop_advance(timer->data);
+    struct loop *loop = timer->data;
+    loop->refused = false;
+    loop_advance(loop);
 }
 
 static void on_settled(const struct err *err, const struct redis_reply *reply, void *data)
@@ -59,8 +60,8 @@ static void on_settled(const struct err *err, const struct redis_reply *reply, v
     free(call);
     if (err != NULL && err->code == ERR_REDIS_REPLY) {
         log_error("worker", "Redis refused a verdict", LOG_TEXT("error", err_text(err)));
-        loop->settle_from_ms = clock_mono_ms() + REFUSED_PAUSE_MS;
-        uv_timer_start(&loop->resume, on_settle_again, REFUSED_PAUSE_MS, 0);
+        loop->refused = true;
+        uv_timer_start(&loop->settle, on_settle_again, REFUSED_PAUSE_MS, 0);
     }
     loop_advance(loop);
 }
@@ -115,7 +116,7 @@ static struct held *take_unsettled(struct loop *loop, enum settlement settlement
 void settle_all(struct loop *loop)
 {
     static const enum settlement order[] = {SETTLE_DONE, SETTLE_RETRY, SETTLE_BURY, SETTLE_RELEASE};
-    if (!redis_is_ready(loop->redis) || clock_mono_ms() < loop->settle_from_ms)
+    if (!redis_is_ready(loop->redis) || loop->refused)
         return;
     for (size_t i = 0; i < ARRAY_LEN(order); i++) {
         bool single = order[i] == SETTLE_RETRY || order[i] == SETTLE_BURY;

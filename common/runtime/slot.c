@@ -7,6 +7,7 @@
 #include "runtime/run.h"
 #include "service/migrate.h"
 
+#include <limits.h>
 #include <stdio.h>
 
 enum { MS_PER_HOUR = 3600000 };
@@ -22,6 +23,7 @@ struct err slot_add_jobs(struct slot *slot, struct outgoing *jobs, size_t count)
     for (size_t i = 0; i < count; i++) {
         random_uuid(jobs[i].id);
         jobs[i].gen = 0;
+        jobs[i].created_ms = clock_wall_ms();
         jobs[i].attempts = 0;
         all[slot->added_count + i] = jobs[i];
     }
@@ -118,7 +120,21 @@ static struct err write_verdict(struct slot *slot, const struct job *job,
     };
     struct err err = store_finish_job(slot->db, job->id, states[verdict->action], verdict->reason,
                                       verdict->attempt);
+    if (err.code == ERR_PG_DATA) /* whatever it is about the reason: the verdict must stand */
+        err = store_finish_job(slot->db, job->id, states[verdict->action], "reason not storable",
+                               verdict->attempt);
     return err.code == ERR_ALREADY_DONE ? ERR_NONE : err;
+}
+
+/* An event has no row to wait in: it is tried until it can be kept, however long that takes. */
+static struct verdict_limits no_limits(const struct config *config)
+{
+    return (struct verdict_limits){
+        .max_attempts = INT_MAX,
+        .max_age_ms = INT64_MAX,
+        .backoff_base_ms = config->backoff_base_ms,
+        .backoff_max_ms = config->backoff_max_ms,
+    };
 }
 
 static struct verdict_limits limits_of(const struct config *config, const struct job *job)
@@ -131,6 +147,15 @@ static struct verdict_limits limits_of(const struct config *config, const struct
         .backoff_base_ms = config->backoff_base_ms,
         .backoff_max_ms = config->backoff_max_ms,
     };
+}
+
+/* So that a Redis that loses its data does not make the job young again. Not being able to is no
+ * harm. */
+static void note_attempts(struct slot *slot, const struct job *job, int attempts)
+{
+    struct err err = store_note_attempts(slot->db, job->id, attempts);
+    if (err_failed(&err))
+        log_debug("slot", "attempts not noted", LOG_TEXT("error", err_text(&err)));
 }
 
 static void log_verdict(const struct job *job, const struct verdict *verdict, const struct err *err)
@@ -155,18 +180,23 @@ static void judge(struct slot_thread *thread, struct run_job *item, struct err e
 {
     struct slot *slot = &thread->slot;
     const struct job *job = item->job;
-    struct verdict_limits limits = limits_of(slot->config, job);
+    struct verdict_limits limits =
+        item->has_row ? limits_of(slot->config, job) : no_limits(slot->config);
     int64_t age_ms = clock_wall_ms() - job->enqueued_ms;
     thread->run.database_is_down |= err.code == ERR_PG_DOWN;
     item->verdict = verdict_decide(&err, job->attempt, age_ms, &limits, random_below(65536));
     log_verdict(job, &item->verdict, &err);
-    if (!item->has_row || item->verdict.action == VERDICT_RETRY || slot->committed ||
-        err.code == ERR_ALREADY_DONE)
+    if (!item->has_row || slot->committed || err.code == ERR_ALREADY_DONE)
         return;
+    if (item->verdict.action == VERDICT_RETRY) {
+        if (item->verdict.attempt > job->attempt)
+            note_attempts(slot, job, item->verdict.attempt);
+        return;
+    }
     struct err written = write_verdict(slot, job, &item->verdict);
     if (!err_failed(&written))
         return;
-    if (err_class_of(written.code) == ERR_CLASS_PERMANENT) { /* not an id of ours: no row */
+    if (written.code == ERR_MALFORMED) { /* not an id of ours: there is no row */
         item->has_row = false;
         return;
     }

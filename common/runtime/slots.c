@@ -1,5 +1,6 @@
 #include "runtime/run.h"
 
+#include <signal.h>
 #include <stdlib.h>
 
 /* --- on the slots' threads -----------------------------------------------------------------------
@@ -55,6 +56,11 @@ void slots_start(struct slots *slots, const struct worker *worker, const struct 
     slots->threads = mem_zalloc(slots->count * sizeof *slots->threads);
     slots->finished = mem_zalloc(slots->count * sizeof(struct slot_thread *));
     slots->relays = mem_zalloc(slots->count * sizeof(struct relay_request *));
+    /* Threads inherit the mask: signals are for the loop's. */
+    sigset_t all;
+    sigset_t before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
     for (size_t i = 0; i < slots->count; i++) {
         struct slot_thread *thread = &slots->threads[i];
         thread->slots = slots;
@@ -64,6 +70,7 @@ void slots_start(struct slots *slots, const struct worker *worker, const struct 
         pthread_cond_init(&thread->wake, NULL);
         REQUIRE(pthread_create(&thread->thread, NULL, slot_main, thread) == 0);
     }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
 void slots_hand_over(struct slot_thread *thread)

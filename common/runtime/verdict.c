@@ -1,5 +1,6 @@
 #include "runtime/verdict.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 
 enum { CHANCE_RANGE = 65536 };
@@ -17,9 +18,21 @@ static int64_t backoff(const struct verdict_limits *limits, int attempt, uint32_
 /* Not there yet: a parent or a version that is about to arrive. */
 static const int64_t ladder_ms[] = {5000, 15000, 60000, 300000};
 
-static void set_reason(struct verdict *verdict, const struct err *err)
+/* Cut to the place there is, but not within a character: PostgreSQL would refuse the row. */
+static void PRINTF_LIKE(2, 3) set_reason(struct verdict *verdict, const char *format, ...)
 {
-    snprintf(verdict->reason, sizeof verdict->reason, "%s", err_text(err));
+    va_list args;
+    va_start(args, format);
+    int len = vsnprintf(verdict->reason, sizeof verdict->reason, format, args);
+    va_end(args);
+    size_t end = sizeof verdict->reason - 1;
+    if (len < 0 || (size_t)len <= end)
+        return;
+    while (end > 0 && ((unsigned char)verdict->reason[end - 1] & 0xc0U) == 0x80U)
+        end--; /* continuation bytes */
+    if (end > 0 && ((unsigned char)verdict->reason[end - 1] & 0x80U) != 0)
+        end--; /* and the byte they continue, whether or not it was whole */
+    verdict->reason[end] = '\0';
 }
 
 static struct verdict try_again(const struct err *err, int attempt, int64_t age_ms,
@@ -31,10 +44,10 @@ static struct verdict try_again(const struct err *err, int attempt, int64_t age_
         return verdict;
     if (verdict.attempt >= limits->max_attempts) {
         verdict.action = VERDICT_DEAD;
-        snprintf(verdict.reason, sizeof verdict.reason, "exhausted: %s", err_text(err));
+        set_reason(&verdict, "exhausted: %s", err_text(err));
     } else if (age_ms > limits->max_age_ms) {
         verdict.action = VERDICT_PARK;
-        snprintf(verdict.reason, sizeof verdict.reason, "expired: %s", err_text(err));
+        set_reason(&verdict, "expired: %s", err_text(err));
     }
     return verdict;
 }
@@ -62,6 +75,6 @@ struct verdict verdict_decide(const struct err *err, int attempt, int64_t age_ms
         break;
     }
     if (verdict.action != VERDICT_DONE)
-        set_reason(&verdict, err);
+        set_reason(&verdict, "%s", err_text(err));
     return verdict;
 }

@@ -22,7 +22,7 @@ struct verdict {
     enum verdict_action action;
     int64_t delay_ms; /* RETRY */
     int attempt;      /* failed attempts so far, this one included if it counts */
-    char reason[96];  /* SKIP, PARK and DEAD: a word for the row */
+    char reason[96];  /* SKIP, PARK and DEAD: a word for the row; whole characters of UTF-8 */
 };
 
 /* attempt: failed ones before this. age_ms: since the job was first enqueued. chance: 0 .. 65535.

@@ -151,7 +151,7 @@ static void on_checked(const struct err *err, void *data)
     struct loop *loop = data;
     if (loop->phase != PHASE_CHECKING)
         return;
-    if (err != NULL && err->code != ERR_REDIS_UNSAFE)
+    if (err != NULL && err->code != ERR_REDIS_UNSAFE && err->code != ERR_REDIS_REPLY)
         return; /* asked again when the connection is back */
     if (err != NULL && !loop->config->allow_volatile_redis) {
         log_error("worker", "cannot start", LOG_TEXT("error", err_text(err)));
@@ -277,6 +277,7 @@ static void close_all(struct loop *loop)
     close_handle(&loop->async);
     lease_close(loop);
     close_handle(&loop->resume);
+    close_handle(&loop->settle);
     close_handle(&loop->grace);
     process_release(&loop->process);
 }
@@ -345,9 +346,10 @@ static void init_handles(struct loop *loop)
 {
     uv_loop_t *uv = &loop->process.loop;
     uv_timer_init(uv, &loop->resume);
+    uv_timer_init(uv, &loop->settle);
     uv_timer_init(uv, &loop->grace);
     uv_async_init(uv, &loop->async, on_async);
-    loop->resume.data = loop->grace.data = loop->async.data = loop;
+    loop->resume.data = loop->settle.data = loop->grace.data = loop->async.data = loop;
     lease_init(loop);
 }
 

@@ -1,6 +1,5 @@
 #include "service/queue.h"
 
-#include "base/clock.h"
 #include "service/scripts.h"
 
 #include <stdio.h>
@@ -257,9 +256,15 @@ void queue_retry(struct queue *queue, const struct job *job, int64_t delay_ms, i
 void queue_bury(struct queue *queue, const struct job *job, const char *reason,
                 redis_callback *callback, void *data)
 {
-    const struct span args[] = {span_of(queue->stream),   span_of(queue->dead), SPAN(KEYS_GROUP),
-                                span_of(queue->consumer), span_of(job->entry),  span_of(reason)};
-    redis_eval(queue->redis, SCRIPT_BURY, 2, args, ARRAY_LEN(args), callback, data);
+    struct buf seen = {0};
+    buf_add_text(&seen, queue->seen);
+    buf_add_text(&seen, job->id);
+    const struct span args[] = {
+        span_of(queue->stream),   span_of(queue->dead), buf_span(&seen), SPAN(KEYS_GROUP),
+        span_of(queue->consumer), span_of(job->entry),  span_of(reason),
+    };
+    redis_eval(queue->redis, SCRIPT_BURY, 3, args, ARRAY_LEN(args), callback, data);
+    buf_close(&seen);
 }
 
 void queue_promote(struct queue *queue, size_t count, redis_callback *callback, void *data)
@@ -294,7 +299,7 @@ void queue_enqueue(struct redis *redis, const char *prefix, const struct outgoin
         SPAN("tenant"),      number_span(numbers[1], job->tenant),
         SPAN("attempt"),     number_span(numbers[2], job->attempts),
         SPAN("occurred_ms"), number_span(numbers[3], job->occurred_ms),
-        SPAN("enqueued_ms"), number_span(numbers[4], clock_wall_ms()),
+        SPAN("enqueued_ms"), number_span(numbers[4], job->created_ms),
         SPAN("trace"),       span_of(job->trace),
         SPAN("payload"),     job->payload,
     };

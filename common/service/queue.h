@@ -37,7 +37,7 @@ struct job {
     int attempt;        /* failed attempts before this one */
     int64_t deliveries; /* this one included; more than 1: its workers did not come back */
     int64_t occurred_ms;
-    int64_t enqueued_ms;
+    int64_t enqueued_ms; /* events: received; jobs: their row was created */
     struct span payload;
     struct span body; /* events only */
 };
@@ -53,6 +53,7 @@ struct outgoing {
     const char *event_id; /* "" where there is none */
     const char *trace;
     int64_t occurred_ms;
+    int64_t created_ms; /* of the row: a job's age survives a Redis that does not */
     int attempts;
     struct span payload;
 };

@@ -40,10 +40,20 @@ static struct err judge_info(struct span info)
     return ERR_NONE;
 }
 
+/* CONFIG GET answers names and values in turn. */
+static struct span config_value(const struct redis_reply *reply, const char *name)
+{
+    for (size_t i = 0; i + 1 < redis_reply_count(reply); i += 2)
+        if (span_equal(redis_reply_text(redis_reply_at(reply, i)), span_of(name)))
+            return redis_reply_text(redis_reply_at(reply, i + 1));
+    return (struct span){NULL, 0};
+}
+
 static void on_config(const struct err *err, const struct redis_reply *reply, void *data)
 {
     struct redis_check *check = data;
-    struct span value = redis_reply_text(redis_reply_at(reply, 1));
+    struct span value = config_value(reply, "appendfsync");
+    struct span rewrite = config_value(reply, "no-appendfsync-on-rewrite");
     if (err != NULL && err->code != ERR_REDIS_REPLY)
         check->err = *err;
     else if (err != NULL || value.ptr == NULL)
@@ -53,6 +63,10 @@ static void on_config(const struct err *err, const struct redis_reply *reply, vo
             err_make(ERR_REDIS_UNSAFE,
                      "Redis may lose a second of jobs: set \"appendfsync always\", not %.*s",
                      (int)value.len, value.ptr);
+    else if (span_equal(rewrite, SPAN("yes")))
+        check->err =
+            err_make(ERR_REDIS_UNSAFE, "Redis does not sync while it rewrites its file: set "
+                                       "\"no-appendfsync-on-rewrite no\"");
     check->callback(err_failed(&check->err) ? &check->err : NULL, check->data);
 }
 
@@ -64,7 +78,7 @@ static void on_info(const struct err *err, const struct redis_reply *reply, void
         check->callback(&check->err, check->data);
         return;
     }
-    const struct span config[] = {SPAN("CONFIG"), SPAN("GET"), SPAN("appendfsync")};
+    const struct span config[] = {SPAN("CONFIG"), SPAN("GET"), SPAN("*appendfsync*")};
     redis_command(check->redis, config, ARRAY_LEN(config), on_config, check);
 }
 

@@ -76,19 +76,22 @@ struct err relay_check_epoch(struct relay *relay, size_t *rebuilt)
 
 struct round {
     size_t left;
-    size_t told; /* by Redis: it has them, new or from before */
-    struct err err;
+    struct err err; /* the last one */
+};
+
+struct offering {
+    struct round *round;
+    bool told; /* Redis has it, new or from before */
 };
 
 static void on_enqueued(const struct err *err, const struct redis_reply *reply, void *data)
 {
-    struct round *round = data;
+    struct offering *offering = data;
     (void)reply;
-    round->left--;
+    offering->round->left--;
+    offering->told = err == NULL;
     if (err != NULL)
-        round->err = *err;
-    else
-        round->told++;
+        offering->round->err = *err;
 }
 
 /* The columns of the sweep's query. */
@@ -106,22 +109,34 @@ static bool read_row(struct pg *pg, size_t row, struct arena *arena, struct outg
     out->occurred_ms = pg_get_integer(pg, row, 7);
     out->attempts = (int)pg_get_integer(pg, row, 8);
     out->version = (int)pg_get_integer(pg, row, 10);
+    out->created_ms = pg_get_integer(pg, row, 11);
     pg_get_bytes(pg, row, 9, &payload);
     out->payload = (struct span){arena_copy(arena, payload.ptr, payload.len), payload.len};
     buf_close(&payload);
     return true;
 }
 
-static struct err offer(struct relay *relay, const struct outgoing *jobs, size_t count)
+/* One that is refused holds up none of the others. jobs: afterwards those that Redis has, *count of
+ * them, come first. */
+static struct err offer(struct relay *relay, struct outgoing *jobs, size_t *count)
 {
-    struct round round = {.left = count, .err = ERR_NONE};
+    struct round round = {.left = *count, .err = ERR_NONE};
+    size_t told = 0;
     TRY(redis_wait_ready(relay->redis));
-    for (size_t i = 0; i < count; i++)
-        queue_enqueue(relay->redis, relay->prefix, &jobs[i], on_enqueued, &round);
+    struct offering *offerings = mem_zalloc(*count * sizeof *offerings);
+    for (size_t i = 0; i < *count; i++) {
+        offerings[i].round = &round;
+        queue_enqueue(relay->redis, relay->prefix, &jobs[i], on_enqueued, &offerings[i]);
+    }
     redis_settle(relay->redis, &round.left);
-    TRY(round.err);
+    for (size_t i = 0; i < *count; i++)
+        if (offerings[i].told)
+            jobs[told++] = jobs[i];
+    free(offerings);
+    *count = told;
     (void)FAULT(after_enqueue_before_mark);
-    return store_mark_relayed(relay->pg, jobs, count);
+    TRY(store_mark_relayed(relay->pg, jobs, told));
+    return round.err;
 }
 
 struct err relay_sweep(struct relay *relay, size_t *offered)
@@ -134,7 +149,8 @@ struct err relay_sweep(struct relay *relay, size_t *offered)
     struct err err =
         PG_EXEC(relay->pg,
                 "SELECT id, gen, kind, tenant_id, key, event_id, trace,"
-                " (extract(epoch FROM occurred_at) * 1000)::bigint, attempts, payload, version "
+                " (extract(epoch FROM occurred_at) * 1000)::bigint, attempts, payload, version,"
+                " (extract(epoch FROM created_at) * 1000)::bigint "
                 "FROM jobs WHERE state = 'queued' AND due_at <= whopline_now()"
                 " AND kind = ANY ($4::text[]) AND ("
                 " (relayed_at IS NULL"
@@ -152,8 +168,8 @@ struct err relay_sweep(struct relay *relay, size_t *offered)
     struct outgoing *jobs = mem_alloc((rows + 1) * sizeof *jobs);
     for (size_t row = 0; row < rows; row++)
         count += read_row(relay->pg, row, &arena, &jobs[count]);
-    err = count > 0 ? offer(relay, jobs, count) : ERR_NONE;
-    *offered = err_failed(&err) ? 0 : count;
+    err = count > 0 ? offer(relay, jobs, &count) : ERR_NONE;
+    *offered = count;
     free(jobs);
     arena_close(&arena);
     return err;

@@ -228,22 +228,50 @@ struct err store_mark_relayed(struct pg *pg, const struct outgoing *jobs, size_t
     return err;
 }
 
+/* "<uuid>.<gen>" in its parts: 36 characters of hex digits and dashes, and digits. */
+static bool split_id(const char *id, char uuid[UUID_TEXT_SIZE], const char **gen)
+{
+    const size_t len = UUID_TEXT_SIZE - 1;
+    if (strspn(id, "0123456789abcdef-") != len || id[len] != '.')
+        return false;
+    *gen = id + len + 1;
+    size_t digits = strspn(*gen, "0123456789");
+    memcpy(uuid, id, len);
+    uuid[len] = '\0';
+    return digits > 0 && digits < 10 && (*gen)[digits] == '\0';
+}
+
+static struct err not_an_id(void)
+{
+    return err_make(ERR_MALFORMED, "a job's id is <uuid>.<generation>");
+}
+
 struct err store_finish_job(struct pg *pg, const char *id, enum job_state state, const char *reason,
                             int attempts)
 {
     char uuid[UUID_TEXT_SIZE];
-    const char *dot = strrchr(id, '.');
-    if (dot == NULL || (size_t)(dot - id) >= sizeof uuid)
-        return err_make(ERR_MALFORMED, "a job's id is <uuid>.<generation>");
-    memcpy(uuid, id, (size_t)(dot - id));
-    uuid[dot - id] = '\0';
+    const char *gen;
+    if (!split_id(id, uuid, &gen))
+        return not_an_id();
     TRY(PG_EXEC(pg,
                 "UPDATE jobs SET state = $3, reason = $4, attempts = $5::integer,"
                 " finished_at = whopline_now() "
                 "WHERE id = $1::uuid AND gen = $2::integer AND state = 'queued'",
-                pg_text(uuid), pg_text(dot + 1), pg_text(job_state_name(state)),
+                pg_text(uuid), pg_text(gen), pg_text(job_state_name(state)),
                 pg_text_or_null(reason), pg_integer(attempts)));
     if (pg_affected(pg) == 0)
         return err_make(ERR_ALREADY_DONE, "already_done");
     return ERR_NONE;
+}
+
+struct err store_note_attempts(struct pg *pg, const char *id, int attempts)
+{
+    char uuid[UUID_TEXT_SIZE];
+    const char *gen;
+    if (!split_id(id, uuid, &gen))
+        return not_an_id();
+    return PG_EXEC(pg,
+                   "UPDATE jobs SET attempts = $3::integer "
+                   "WHERE id = $1::uuid AND gen = $2::integer AND state = 'queued'",
+                   pg_text(uuid), pg_text(gen), pg_integer(attempts));
 }

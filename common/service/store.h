@@ -37,9 +37,13 @@ MUST_CHECK struct err store_insert_jobs(struct pg *pg, const struct outgoing *jo
 /* After Redis has said so, for each of these generations. */
 MUST_CHECK struct err store_mark_relayed(struct pg *pg, const struct outgoing *jobs, size_t count);
 
-/* Ends the generation of a job. id: "<uuid>.<gen>". reason: "" for none. ALREADY_DONE if it is not
- * queued (any more): then roll back. attempts: failed ones, to be kept. */
+/* Ends the generation of a job. id: "<uuid>.<gen>", MALFORMED if it is not. reason: "" for none.
+ * ALREADY_DONE if it is not queued (any more): then roll back. attempts: failed ones, to be kept.
+ */
 MUST_CHECK struct err store_finish_job(struct pg *pg, const char *id, enum job_state state,
                                        const char *reason, int attempts);
+
+/* Keeps the number of failed attempts of a job that is still queued. */
+MUST_CHECK struct err store_note_attempts(struct pg *pg, const char *id, int attempts);
 
 #endif

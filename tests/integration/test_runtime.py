@@ -2,12 +2,15 @@
 
 Jobs are put in as rows, as an operator or another worker would; the scheduler relays them.
 """
+import re
 import signal
 import time
 import uuid
 
 import psycopg2
 import pytest
+
+import whop
 
 KIND = "credits.payment_succeeded"
 STREAM = "wl:{0}:q:credits"
@@ -334,6 +337,7 @@ def test_refused_at_start(stack):
     stack.expect_errors("cannot start")
     redis = stack.redis.client()
     for setting, wrong, right in (("appendonly", "no", "yes"), ("appendfsync", "everysec", "always"),
+                                  ("no-appendfsync-on-rewrite", "yes", "no"),
                                   ("maxmemory-policy", "allkeys-lru", "noeviction")):
         redis.config_set(setting, wrong)
         proc = stack.start("credits", ready=False)
@@ -357,3 +361,181 @@ def test_every_wrong_setting_is_named_at_once(stack):
     assert proc.wait_exit() == 2
     for name in env:
         assert name in proc.log(), name
+
+
+# ---- What a hostile reading found -----------------------------------------------------------------
+
+def cut_connections(stack):
+    stack.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+              " WHERE datname = current_database() AND pid <> pg_backend_pid()")
+
+
+def test_a_worker_started_while_redis_is_full_works(stack):
+    """XGROUP CREATE is refused for want of memory, even where the group exists."""
+    add_plan(stack)
+    redis = stack.redis.client()
+    stack.start("scheduler")
+    first = stack.start("credits")
+    put(stack, "pay_before")
+    stack.eventually(lambda: count(stack, "done") == 1)
+    first.sigterm()
+    job = put(stack, "pay_full")
+    stack.eventually(lambda: redis.xlen(STREAM) == 1)
+    redis.config_set("maxmemory", 1)
+    proc = stack.start("credits")
+    proc.wait_log("cannot create the consumer group")
+    # Reading and DONE need no memory: a full Redis is drained by exactly this.
+    stack.eventually(lambda: state(stack, job)[0] == "done")
+    redis.config_set("maxmemory", 0)
+
+
+def test_a_refused_verdict_is_said_again_without_haste(stack):
+    add_plan(stack)
+    stack.expect_errors("Redis refused a verdict", "cannot read jobs")
+    redis = stack.redis.client()
+    proc = stack.start("credits")
+    stack.start("scheduler")
+    with psycopg2.connect(stack.env["DATABASE_URL"]) as link, link.cursor() as cursor:
+        cursor.execute("LOCK TABLE payments IN ACCESS EXCLUSIVE MODE")
+        put(stack, "pay_refused")
+        stack.eventually(lambda: redis.xpending(STREAM, "g")["pending"] == 1)
+        redis.config_set("min-replicas-to-write", 1)
+        link.rollback()
+    link.close()
+    proc.wait_log("Redis refused a verdict")
+    time.sleep(2)
+    redis.config_set("min-replicas-to-write", 0)
+    assert len(re.findall("Redis refused a verdict", proc.log())) < 10
+    stack.eventually(lambda: is_empty(stack))
+
+
+def test_a_read_only_postgresql_costs_no_event(stack):
+    """A standby after a failover, or a managed server with a full disk, answers 25006."""
+    add_plan(stack)
+    redis = stack.redis.client()
+    stack.start("ingest")
+    journal = stack.start("journal", env={"MAX_ATTEMPTS": 2})
+    journal.wait_log("msg=working")
+    # In this order, for our own session is read-only from the first on.
+    stack.sql(f'ALTER DATABASE "{stack.database}" SET default_transaction_read_only = on')
+    cut_connections(stack)
+    assert whop.send(stack, whop.payment(id="pay_readonly")) == 200
+    journal.wait_log("read-only transaction")
+    time.sleep(1)
+    stack.sql("SET default_transaction_read_only = off")
+    stack.sql(f'ALTER DATABASE "{stack.database}" RESET default_transaction_read_only')
+    cut_connections(stack)
+    stack.eventually(lambda: stack.sql("SELECT count(*) FROM webhook_events") == [(1,)])
+    assert redis.xlen("wl:{0}:events:dead") == 0
+
+
+def test_an_event_outlives_a_broken_schema(stack):
+    """It has no row to be dead in: it is tried until it can be kept."""
+    add_plan(stack)
+    stack.start("ingest")
+    journal = stack.start("journal", env={"MAX_ATTEMPTS": 2})
+    journal.wait_log("msg=working")
+    stack.sql("ALTER TABLE webhook_events RENAME TO gone")
+    assert whop.send(stack, whop.payment(id="pay_patient")) == 200
+    stack.eventually(lambda: len(re.findall('msg="put off"', journal.log())) >= 4)
+    stack.sql("ALTER TABLE gone RENAME TO webhook_events")
+    stack.eventually(lambda: stack.sql("SELECT count(*) FROM webhook_events") == [(1,)])
+
+
+REFUSE = """CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN RAISE EXCEPTION USING ERRCODE = '23514', MESSAGE = {}; END $$;
+            CREATE TRIGGER refuse BEFORE INSERT ON {} FOR EACH ROW EXECUTE FUNCTION refuse()"""
+
+
+def test_a_buried_event_can_be_sent_again(stack):
+    add_plan(stack)
+    stack.expect_errors("msg=dead")
+    redis = stack.redis.client()
+    stack.start("ingest")
+    stack.start("journal")
+    stack.sql(REFUSE.format("'not this one'", "webhook_events"))
+    body = whop.payment(id="pay_buried")
+    assert whop.send(stack, body) == 200
+    stack.eventually(lambda: redis.xlen("wl:{0}:events:dead") == 1)
+    (_, fields), = redis.xrange("wl:{0}:events:dead")
+    assert fields[b"body"] and b"not this one" in fields[b"reason"]
+    stack.sql("DROP TRIGGER refuse ON webhook_events")
+    assert whop.send(stack, body) == 200
+    stack.eventually(lambda: stack.sql("SELECT count(*) FROM webhook_events") == [(1,)])
+
+
+@pytest.mark.parametrize("message", ["repeat('é', 200)", "'x' || repeat('é', 200)", "repeat('€', 200)"])
+def test_a_reason_is_cut_between_characters(stack, message):
+    add_plan(stack)
+    stack.expect_errors("msg=dead")
+    stack.sql(REFUSE.format(message, "payments"))
+    stack.start("scheduler")
+    stack.start("credits")
+    job = put(stack, "pay_accent")
+    stack.eventually(lambda: state(stack, job)[0] == "dead")
+    assert state(stack, job)[1].startswith("PostgreSQL: ")
+
+
+def test_the_scheduler_ends_although_postgresql_does_not_answer(stack):
+    proc = stack.start("scheduler")
+    proc.wait_log("msg=working")
+    with psycopg2.connect(stack.env["DATABASE_URL"]) as link, link.cursor() as cursor:
+        cursor.execute("LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE")
+        time.sleep(0.5)
+        proc.sigterm(wait=False)
+        time.sleep(0.3)
+        proc.send(signal.SIGTERM, 1)
+        assert proc.wait_exit(5) == 1
+        link.rollback()
+    link.close()
+
+
+def test_a_redis_that_hides_itself_is_refused(stack):
+    redis = stack.redis.client()
+    redis.execute_command("ACL", "SETUSER", "default", "-info")
+    stack.expect_errors("cannot start")
+    proc = stack.start("credits", ready=False)
+    proc.allowed.add(1)
+    assert proc.wait_exit() == 1
+    redis.execute_command("ACL", "SETUSER", "default", "+info")
+
+
+def test_reading_goes_on_after_each_pause(stack):
+    add_plan(stack)
+    stack.start("scheduler")
+    stack.start("credits", env={"LEASE_MS": 60000, "SLOTS": 1})
+    for number in range(6):
+        cut_connections(stack)
+        put(stack, f"pay_pause_{number}")
+        stack.eventually(lambda n=number: count(stack, "done") == n + 1, timeout=8)
+
+
+def test_attempts_and_age_outlive_redis(stack):
+    add_plan(stack)
+    stack.sql("ALTER TABLE payments RENAME TO payments_gone")
+    redis = stack.redis.client()
+    stack.start("scheduler")
+    proc = stack.start("credits", env={"MAX_ATTEMPTS": 1000})
+    job = put(stack, "pay_ages", age="3 hours")
+    stack.eventually(lambda: state(stack, job)[2] >= 2)
+    proc.sigterm()
+    known = state(stack, job)[2]
+    redis.flushall()
+    stack.eventually(lambda: redis.xlen(STREAM) == 1)
+    (_, fields), = redis.xrange(STREAM)
+    assert int(fields[b"attempt"]) == known
+    assert time.time() - int(fields[b"enqueued_ms"]) / 1000 > 3 * 3600 - 60
+
+
+def test_the_sweep_does_not_read_what_is_finished(stack):
+    stack.sql("""INSERT INTO jobs (id, tenant_id, queue, kind, key, payload, version, state, trace,
+                                   occurred_at, finished_at, relayed_at)
+                 SELECT gen_random_uuid(), (SELECT id FROM tenants LIMIT 1), 'credits', %s, 'k', '', 1,
+                        'done', 't', now(), now(), now() FROM generate_series(1, 20000)""", (KIND,))
+    stack.sql("ANALYZE jobs")
+    plan = stack.sql("""EXPLAIN SELECT id FROM jobs WHERE state = 'queued' AND due_at <= whopline_now()
+                        AND kind = ANY (ARRAY['a', 'b'])
+                        AND ((relayed_at IS NULL AND created_at <= whopline_now() - interval '1 s')
+                             OR relayed_at <= whopline_now() - interval '10 min')
+                        ORDER BY due_at LIMIT 500""")
+    assert not [line for line, in plan if "Seq Scan" in line]

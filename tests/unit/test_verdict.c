@@ -87,6 +87,26 @@ static void test_backoff(void **state)
     assert_int_equal(decide(ERR_PG_DOWN, 2, 0, 65535).delay_ms, 1000);
 }
 
+/* However the reason is cut, what is left is whole characters. */
+static void test_reason_is_cut_between_characters(void **state)
+{
+    static const char *const parts[] = {"x", "é", "€", "😀"};
+    (void)state;
+    for (size_t p = 0; p < ARRAY_LEN(parts); p++) {
+        for (size_t shift = 0; shift < 4; shift++) {
+            struct err err = {.code = ERR_MALFORMED};
+            for (size_t i = 0; i < shift; i++)
+                err.text[i] = 'a';
+            while (strlen(err.text) + strlen(parts[p]) < sizeof err.text)
+                memcpy(err.text + strlen(err.text), parts[p], strlen(parts[p]));
+            struct verdict verdict = verdict_decide(&err, 0, 0, &limits, 0);
+            size_t len = strlen(verdict.reason);
+            assert_true(len < sizeof verdict.reason && len + 5 > sizeof verdict.reason);
+            assert_int_equal((len - shift) % strlen(parts[p]), 0);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -94,6 +114,7 @@ int main(void)
         cmocka_unit_test(test_counted_failures_end),
         cmocka_unit_test(test_age_parks),
         cmocka_unit_test(test_backoff),
+        cmocka_unit_test(test_reason_is_cut_between_characters),
     };
     return cmocka_run_group_tests_name("verdict", tests, NULL, NULL);
 }
