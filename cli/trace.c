@@ -123,7 +123,7 @@ static int print_people(struct pg *pg, const char *id)
     table_init(&table, heads, ARRAY_LEN(heads));
     for (size_t row = 0; row < pg_rows(pg); row++)
         for (size_t column = 0; column < ARRAY_LEN(heads); column++)
-            table_add(&table, pg_get(pg, row, column));
+            table_add_short(&table, pg_get(pg, row, column));
     table_print(&table, "");
     return CLI_OK;
 }
@@ -140,9 +140,13 @@ static int run(struct cli *cli, int count, char **words)
     }
     if (optind + 1 != count)
         return cli_usage(words[0], "it needs one id");
+    struct buf id = {0};
     struct err err = cli_open_database(cli);
     if (!err_failed(&err))
-        err = ask(cli, words[optind], json);
+        err = cli_complete_id(cli, words[optind], &id);
+    if (!err_failed(&err))
+        err = ask(cli, buf_text(&id), json);
+    buf_close(&id);
     if (err_failed(&err))
         return cli_fail(&err);
     return json ? CLI_OK : print_people(cli->pg, words[optind]);

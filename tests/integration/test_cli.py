@@ -285,6 +285,37 @@ def test_events_show(history):
     assert missing.returncode == 1 and "msg_nobody" in missing.stderr
 
 
+MAC = "146338dddc6e75051e6e5fc86adf62adbb09eeadffd2f75b6a08c8f94bac1c10"
+
+
+def test_long_ids_are_cut_where_people_read_and_understood_so(stack):
+    add_event(stack, "mac:" + MAC, payment="pay_1")
+    add_job(stack, "mac:" + MAC)
+    short = "default/mac:" + MAC[:12]
+    for args in (("events",), ("trace", "pay_1"), ("trace", short)):
+        people = stack.cli(*args).stdout
+        assert short in people and short + MAC[12] not in people, args
+    assert stack.cli_json("events")[0]["id"] == "default/mac:" + MAC
+    for name in (short, short + MAC[12:20], "mac:" + MAC[:12], "default/mac:" + MAC):
+        assert stack.cli_json("events", "show", name)["event"]["id"] == "default/mac:" + MAC
+        assert stack.cli_json("trace", name), name
+    assert "default/mac:" + MAC in stack.cli("events", "show", short).stdout
+
+    add_event(stack, "mac:" + MAC[:20] + "0" * 44)
+    for verb in (("events", "show"), ("trace",)):
+        several = stack.cli(*verb, short, check=False)
+        assert several.returncode == 2 and "several events begin with" in several.stderr
+        assert stack.cli(*verb, "mac:" + MAC[:21]).returncode == 0
+        assert stack.cli(*verb, "mac:0123", check=False).returncode == 1
+
+
+def test_tenants_are_named_where_there_are_several(history):
+    assert "TENANT" not in history.cli("events").stdout
+    history.sql("INSERT INTO tenants (slug, whop_company_id) VALUES ('second', 'biz_second')")
+    people = history.cli("events").stdout
+    assert "TENANT" in people and whop.COMPANY.lower() in people
+
+
 def test_control_characters_never_reach_the_terminal(stack):
     add_event(stack, "msg_evil", kind="\033]0;owned\a\u009b31m")
     for args in (("events",), ("events", "show", "msg_evil"), ("trace", "msg_evil")):
