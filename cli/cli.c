@@ -101,7 +101,7 @@ bool cli_parse_number(const char *text, int64_t min, int64_t max, int64_t *out)
 }
 
 /* Levenshtein distance, for words of less than WORD_MAX letters. */
-enum { WORD_MAX_BYTES = 32, NEAR_ENOUGH = 3 };
+enum { WORD_MAX_BYTES = 64, NEAR_ENOUGH = 3 };
 
 static size_t distance(const char *a, const char *b)
 {

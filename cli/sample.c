@@ -15,7 +15,7 @@ enum { TIMEOUT_S = 60, TIMEOUT_MAX_S = 3600, POLL_MS = 100, SETS_PER_EVENT = 1 }
 #define PRO     "plan_T3stPro000001"
 #define SMALL   "plan_T3stSmallPack"
 
-/* What the sample events buy: the tiers of seed 004 and the pack of seed 001. */
+/* What the sample events buy: two tiers of a subscription and a pack that is found by its id. */
 static const struct {
     const char *plan;
     const char *name;
@@ -25,7 +25,7 @@ static const struct {
 } plans[] = {
     {STARTER, "Starter", "", 5000, 750},
     {PRO, "Pro", "", 25000, 3250},
-    {SMALL, "Small pack", "pack_123", 10, 100000},
+    {SMALL, "Small pack", "pack_123", 1000, 200},
 };
 
 /* same_payment: that of the event so many places before; 0: a new one. */
@@ -48,9 +48,9 @@ static const struct {
     {"the first payment again, new id", "payment.succeeded", "v1", "user_ada", STARTER, "7.50",
      NULL, NULL, 4},
     {"membership begins", "membership.activated", "v1", "user_ada", STARTER, NULL, NULL, NULL, 0},
-    {"membership as in seed 001", "membership.went_valid", "v2-seed", NULL, NULL, NULL, NULL, NULL,
+    {"membership, short v2 body", "membership.went_valid", "v2-short", NULL, NULL, NULL, NULL, NULL,
      0},
-    {"payment as in seed 001, by pack", "payment.succeeded", "v2-seed", NULL, NULL, NULL, NULL,
+    {"payment by pack, short v2 body", "payment.succeeded", "v2-short", NULL, NULL, "2.00", NULL,
      NULL, 0},
     {"payment for an unknown plan", "payment.succeeded", "v1", "user_eve", "plan_nobody_knows",
      "9.99", NULL, NULL, 0},
@@ -100,7 +100,7 @@ static struct err forge_one(struct forge *forge, const char *company, size_t ind
                    .company = events[index].company != NULL ? events[index].company : company},
     };
     if (events[index].same_payment > 0)
-        request.values.payment = forged[index - events[index].same_payment].payment;
+        request.values.payment = forged[index - events[index].same_payment].ids[FORGED_PAYMENT];
     return forge_make(forge, &request, &forged[index]);
 }
 

@@ -481,7 +481,7 @@ def test_review_list(history):
 WRONG_USAGE = (
     ["stauts"], ["status", "now"], ["events", "shwo"], ["events", "--limit", "0"], ["events", "--status", "lost"], ["events", "show"],
     ["trace"], ["trace", "a", "b"], ["credits"], ["credits", "plan"], ["send"], ["send", "--count", "0", "x"],
-    ["send", "payment.succeeded", "--amount", "1.2.3"], ["send", "payment.succeeded", "--set", "x"],
+    ["send", "payment.suceeded"], ["send", "payment.succeeded", "--amount", "1.2.3"], ["send", "payment.succeeded", "--set", "x"],
     ["migrate", "--now"], ["sample", "--timeout", "0"], ["config"], ["config", "all"],
 )
 
@@ -524,8 +524,8 @@ def test_sample_shows_what_became_of_each(stack):
             "payment, v2": "granted 25,000 credits to user_dan",
             "the first payment again, new id": "duplicate: already granted",
             "membership begins": "kept, nothing to do",
-            "membership as in seed 001": "kept, nothing to do",
-            "payment as in seed 001, by pack": "granted 10 credits to user_123456789",
+            "membership, short v2 body": "kept, nothing to do",
+            "payment by pack, short v2 body": "granted 1,000 credits to user_123456789",
             "payment for an unknown plan": "in review: unknown_plan",
             "payment without a user": "in review: unknown_user",
             "event of another company": "quarantined: other_company",
@@ -579,6 +579,43 @@ def test_every_bad_form_is_refused(stack):
             sent, = stack.cli_json("send", "payment.succeeded", "--generation", generation, fault)
             assert sent["status"] == 401, (generation, fault)
     assert stack.redis.client().xlen("wl:{0}:events") == 0
+def test_send_explains_the_generations(stack):
+    for text in (stack.cli("send", "--list").stdout, stack.cli("send", "--help").stdout):
+        assert "membership.went_valid (v5, v2) is" in text and "aliases" in text
+        assert all(f"\n  {generation} " in text for generation in {generation for _, generation in samples()})
+
+
+def test_send_prints_the_ids_that_are_in_the_body(stack):
+    stack.start("ingest")
+    heads, row = stack.cli("send", "membership.activated", "--membership", "mem_own").stdout.splitlines()
+    assert "mem_own" in row and "MEMBERSHIP" in heads and "PAYMENT" not in heads and "pay_" not in row
+    heads, row = stack.cli("send", "refund.created", "--payment", "pay_own", "--generation", "v5").stdout.splitlines()
+    assert "pay_own" in row and "REFUND" in heads and "rf_" in row
+    assert len(row.split()[1]) == len("default/mac:") + 12
+    sent, = stack.cli_json("send", "payment.succeeded", "--set", "data.user=null")
+    assert sent["payment"].startswith("pay_") and sent["user"] is None and sent["refund"] is None
+
+
+def test_send_knows_the_older_names(stack):
+    stack.start("ingest")
+    for kind, generation, type_sent in (("membership.activated", "v5", "membership.went_valid"),
+                                        ("membership.went_valid", "v1", "membership.activated"),
+                                        ("membership.went_valid", "v5", "membership.went_valid")):
+        # A user of its own: the same body signed in the same second would be the same event.
+        sent, = stack.cli_json("send", kind, "--generation", generation, "--user", f"user_{kind[11:]}_{generation}")
+        assert (sent["status"], sent["generation"]) == (200, generation)
+        (_, fields), = stack.redis.client().xrevrange("wl:{0}:events", count=1)
+        assert any(f'"{type_sent}"'.encode() in value for value in fields.values())
+
+
+def test_send_says_what_may_have_been_meant(stack):
+    done = stack.cli("send", "payment.suceeded", check=False)
+    assert done.returncode == 2 and "did you mean payment.succeeded?" in done.stderr
+    done = stack.cli("send", "membership.activated", "--generation", "v9", check=False)
+    assert done.returncode == 2 and "v1-flat" in done.stderr and "v5" in done.stderr
+    assert stack.cli("send", "nothing.like_it", check=False).returncode == 2
+
+
     assert stack.cli("send", "payment.succeeded", "--stale", "--expect", "200", check=False).returncode == 1
     assert stack.cli("send", "payment.succeeded", "--expect", "401", check=False).returncode == 1
 
