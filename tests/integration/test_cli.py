@@ -554,6 +554,10 @@ def samples():
 def test_send_lists_what_it_can_send(stack):
     assert [[row["kind"], row["generation"]] for row in stack.cli_json("send", "--list")] == samples()
 
+    wrong = stack.sql("""SELECT p.whop_payment_id, p.amount, w.price_cents FROM payments p
+                         JOIN credit_transactions c ON c.source_id = p.whop_payment_id
+                         JOIN whop_plans w ON w.id = c.plan_id WHERE p.amount * 100 <> w.price_cents""")
+    assert wrong == []
 
 def test_send_goes_nowhere_else(stack):
     done = stack.cli("send", "payment.succeeded", "--url", "http://192.0.2.1:9/", check=False)
