@@ -402,6 +402,13 @@ def test_status_counts_the_queues(stack):
     credits = [queue for queue in status(stack, 0)["redis"]["queues"] if queue["queue"] == "credits"][0]
     assert (credits["waiting"], credits["running"], credits["delayed"]) == (2, 1, 2)
     assert 0 <= credits["oldest_s"] < 60
+    add_event(history, "msg_other_too", "quarantined", "other_company")
+    people = history.cli("status", check=False).stdout
+    for line in ("2 events quarantined (other_company): whopline events --status quarantined",
+                 "1 job dead (exhausted): whopline events --status dead",
+                 "1 payment in review (unknown_plan): whopline credits review list",
+                 "0 unrelayed (not yet in Redis)"):
+        assert line in people
 
 
 def test_status_says_who_may_not_be_running(stack):
