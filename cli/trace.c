@@ -1,4 +1,4 @@
-/* whopline trace: everything known about an id, in the order it happened. */
+/* whopline trace: what PostgreSQL knows about an id, in the order it happened. */
 #include "cli/cli.h"
 #include "cli/output.h"
 
@@ -155,9 +155,10 @@ static int run(struct cli *cli, int count, char **words)
 const struct cli_command command_trace = {
     .name = "trace",
     .usage = "ID [--json]",
-    .purpose = "everything known about an event, payment, membership, user or job",
+    .purpose = "what is known about an event, payment, membership, user or job",
     .help =
         "\"He paid, where are his credits?\" ID is an event's id or webhook-id, or the id of a\n"
-        "payment, membership, user or job. Every step in the order it happened.\n",
+        "payment, membership, user or job. Shows the steps PostgreSQL knows of, in the order they\n"
+        "happened; what is still in Redis alone is not among them.\n",
     .run = run,
 };
