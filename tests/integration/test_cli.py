@@ -356,6 +356,19 @@ def test_trace_tells_the_story_in_order(history):
         assert all(text in people for _, text in STORY), what
 
 
+def test_trace_of_a_membership_in_every_shape(stack):
+    stack.up("ingest", "journal")
+    for shape in whop.SHAPES:
+        for event in ("membership.activated", "membership.deactivated"):
+            body = whop.membership(shape, id=f"mem_{shape}", user="user_of_all", event=event)
+            assert whop.send(stack, body) == 200, (shape, event)
+    stack.eventually(lambda: len(stack.cli_json("events", "--user", "user_of_all")) == 2 * len(whop.SHAPES))
+    found = stack.cli_json("events", "--user", "user_of_all")
+    assert "journalled" in stack.cli("trace", "mem_v2").stdout
+    assert sorted((event["membership_id"], event["kind"]) for event in found) == sorted(
+        (f"mem_{shape}", kind) for shape in whop.SHAPES for kind in ("membership.activated", "membership.deactivated"))
+
+
 def test_trace_of_what_went_otherwise(history):
     assert "in review: unknown_plan" in history.cli("trace", "pay_2").stdout
     assert "journalled: quarantined, other_company" in history.cli("trace", "msg_other").stdout
@@ -389,6 +402,13 @@ def test_status_attention(history):
     assert {(row["what"], row["reason"], row["count"]) for row in found["postgresql"]["attention"]} == {
         ("job dead", "exhausted", 1), ("event quarantined", "other_company", 1),
         ("payment in review", "unknown_plan", 1)}
+    add_event(history, "msg_other_too", "quarantined", "other_company")
+    people = history.cli("status", check=False).stdout
+    for line in ("2 events quarantined (other_company): whopline events --status quarantined",
+                 "1 job dead (exhausted): whopline events --status dead",
+                 "1 payment in review (unknown_plan): whopline credits review list",
+                 "0 unrelayed (not yet in Redis)"):
+        assert line in people
 
 
 def test_status_counts_the_queues(stack):
@@ -402,13 +422,6 @@ def test_status_counts_the_queues(stack):
     credits = [queue for queue in status(stack, 0)["redis"]["queues"] if queue["queue"] == "credits"][0]
     assert (credits["waiting"], credits["running"], credits["delayed"]) == (2, 1, 2)
     assert 0 <= credits["oldest_s"] < 60
-    add_event(history, "msg_other_too", "quarantined", "other_company")
-    people = history.cli("status", check=False).stdout
-    for line in ("2 events quarantined (other_company): whopline events --status quarantined",
-                 "1 job dead (exhausted): whopline events --status dead",
-                 "1 payment in review (unknown_plan): whopline credits review list",
-                 "0 unrelayed (not yet in Redis)"):
-        assert line in people
 
 
 def test_status_says_who_may_not_be_running(stack):
@@ -541,6 +554,10 @@ def test_sample_shows_what_became_of_each(stack):
         }
     assert stack.sql("SELECT count(*) FROM whop_plans") == [(3,)]
     assert stack.sql("SELECT DISTINCT flag FROM credit_transactions") == [(None,)]
+    wrong = stack.sql("""SELECT p.whop_payment_id, p.amount, w.price_cents FROM payments p
+                         JOIN credit_transactions c ON c.source_id = p.whop_payment_id
+                         JOIN whop_plans w ON w.id = c.plan_id WHERE p.amount * 100 <> w.price_cents""")
+    assert wrong == []
     status(stack, 1)
 
 
@@ -561,35 +578,7 @@ def samples():
 def test_send_lists_what_it_can_send(stack):
     assert [[row["kind"], row["generation"]] for row in stack.cli_json("send", "--list")] == samples()
 
-    wrong = stack.sql("""SELECT p.whop_payment_id, p.amount, w.price_cents FROM payments p
-                         JOIN credit_transactions c ON c.source_id = p.whop_payment_id
-                         JOIN whop_plans w ON w.id = c.plan_id WHERE p.amount * 100 <> w.price_cents""")
-    assert wrong == []
 
-def test_send_goes_nowhere_else(stack):
-    done = stack.cli("send", "payment.succeeded", "--url", "http://192.0.2.1:9/", check=False)
-    assert done.returncode == 1 and "--allow-remote" in done.stderr
-    done = stack.cli("send", "payment.succeeded", "--url", "https://127.0.0.1/", check=False)
-    assert done.returncode == 2 and "TLS" in done.stderr
-    done = stack.cli("send", "payment.succeeded", check=False)
-    assert done.returncode == 1 and "whopline-ingest" in done.stderr
-
-
-def test_every_sample_is_accepted(stack):
-    stack.start("ingest")
-    for kind, generation in samples():
-        sent, = stack.cli_json("send", kind, "--generation", generation)
-        assert sent["status"] == 200
-    assert stack.redis.client().xlen("wl:{0}:events") == len(samples())
-
-
-def test_every_bad_form_is_refused(stack):
-    stack.start("ingest")
-    for generation in ("v1", "v5"):
-        for fault in BAD_SIGNATURES:
-            sent, = stack.cli_json("send", "payment.succeeded", "--generation", generation, fault)
-            assert sent["status"] == 401, (generation, fault)
-    assert stack.redis.client().xlen("wl:{0}:events") == 0
 def test_send_explains_the_generations(stack):
     for text in (stack.cli("send", "--list").stdout, stack.cli("send", "--help").stdout):
         assert "membership.went_valid (v5, v2) is" in text and "aliases" in text
@@ -627,6 +616,30 @@ def test_send_says_what_may_have_been_meant(stack):
     assert stack.cli("send", "nothing.like_it", check=False).returncode == 2
 
 
+def test_send_goes_nowhere_else(stack):
+    done = stack.cli("send", "payment.succeeded", "--url", "http://192.0.2.1:9/", check=False)
+    assert done.returncode == 1 and "--allow-remote" in done.stderr
+    done = stack.cli("send", "payment.succeeded", "--url", "https://127.0.0.1/", check=False)
+    assert done.returncode == 2 and "TLS" in done.stderr
+    done = stack.cli("send", "payment.succeeded", check=False)
+    assert done.returncode == 1 and "whopline-ingest" in done.stderr
+
+
+def test_every_sample_is_accepted(stack):
+    stack.start("ingest")
+    for kind, generation in samples():
+        sent, = stack.cli_json("send", kind, "--generation", generation)
+        assert sent["status"] == 200
+    assert stack.redis.client().xlen("wl:{0}:events") == len(samples())
+
+
+def test_every_bad_form_is_refused(stack):
+    stack.start("ingest")
+    for generation in ("v1", "v5"):
+        for fault in BAD_SIGNATURES:
+            sent, = stack.cli_json("send", "payment.succeeded", "--generation", generation, fault)
+            assert sent["status"] == 401, (generation, fault)
+    assert stack.redis.client().xlen("wl:{0}:events") == 0
     assert stack.cli("send", "payment.succeeded", "--stale", "--expect", "200", check=False).returncode == 1
     assert stack.cli("send", "payment.succeeded", "--expect", "401", check=False).returncode == 1
 
