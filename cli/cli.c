@@ -66,6 +66,31 @@ struct err cli_find_tenant(struct cli *cli, const char *name, int64_t *out, stru
     return ERR_NONE;
 }
 
+struct err cli_complete_id(struct cli *cli, const char *id, struct buf *out)
+{
+    enum { DIGITS = 64 };
+    const char *mac = strstr(id, "mac:");
+    size_t digits = mac != NULL ? strspn(mac + 4, "0123456789abcdef") : 0;
+    struct buf begin = {0};
+    if (digits == 0 || digits > DIGITS || mac[4 + digits] != '\0' || (mac > id && mac[-1] != '/')) {
+        buf_add_text(out, id);
+        return ERR_NONE;
+    }
+    buf_printf(&begin, "%s%s", mac == id ? "default/" : "", id);
+    /* The range is for the index, whatever its collation; starts_with decides. */
+    struct err err = PG_EXEC(cli->pg,
+                             "SELECT id FROM webhook_events WHERE id >= $1"
+                             " AND id <= $1 || repeat('f', 64) AND starts_with(id, $1) LIMIT 2",
+                             pg_text(buf_text(&begin)));
+    buf_close(&begin);
+    if (err_failed(&err))
+        return err;
+    if (pg_rows(cli->pg) > 1)
+        return err_make(ERR_USAGE, "several events begin with %.60s: give more of the id", id);
+    buf_add_text(out, pg_rows(cli->pg) == 1 ? pg_get(cli->pg, 0, 0) : id);
+    return ERR_NONE;
+}
+
 bool cli_parse_number(const char *text, int64_t min, int64_t max, int64_t *out)
 {
     char *end = NULL;
@@ -76,7 +101,7 @@ bool cli_parse_number(const char *text, int64_t min, int64_t max, int64_t *out)
 }
 
 /* Levenshtein distance, for words of less than WORD_MAX letters. */
-enum { WORD_MAX_BYTES = 32, NEAR_ENOUGH = 3 };
+enum { WORD_MAX_BYTES = 64, NEAR_ENOUGH = 3 };
 
 static size_t distance(const char *a, const char *b)
 {

@@ -55,6 +55,11 @@ MUST_CHECK struct err cli_print_json(struct cli *cli, const char *query,
 MUST_CHECK struct err cli_find_tenant(struct cli *cli, const char *name, int64_t *out,
                                       struct buf *slug);
 
+/* An event's id as tables show it ("default/mac:146338dddc6e", 12 of 64 digits): appends the whole
+ * one. Any other id, or one that no event has, is appended as it is. USAGE if several events begin
+ * like that. */
+MUST_CHECK struct err cli_complete_id(struct cli *cli, const char *id, struct buf *out);
+
 /* A whole number within bounds, as an option's value. */
 bool cli_parse_number(const char *text, int64_t min, int64_t max, int64_t *out);
 

@@ -319,7 +319,7 @@ static struct err review_list(struct cli *cli, const struct credits_options *opt
         output_age(pg_get_integer(cli->pg, row, 0), age);
         table_add(&table, age);
         for (size_t column = 1; column < ARRAY_LEN(heads); column++)
-            table_add(&table, pg_get(cli->pg, row, column));
+            table_add_short(&table, pg_get(cli->pg, row, column));
     }
     table_print(&table, "");
     return ERR_NONE;

@@ -31,7 +31,8 @@ enum { LIMIT_DEFAULT = 20, LIMIT_MAX = 10000 };
 
 #define LIST_PEOPLE                                                                                \
     "SELECT extract(epoch FROM whopline_now() - e.received_at)::bigint, e.id, e.kind,"             \
-    " e.generation, t.slug, e.user_id, e.payment_id, " OUTCOME_TEXT LIST_FROM
+    " e.generation, t.slug, e.user_id, e.payment_id, " OUTCOME_TEXT                                \
+    ", (SELECT count(*) > 1 FROM tenants)" LIST_FROM
 
 #define SHOW_FROM                                                                                  \
     " FROM webhook_events e LEFT JOIN tenants t ON t.id = e.tenant_id" OUTCOME_JOINS               \
@@ -105,16 +106,24 @@ static int parse_filters(struct filters *filters, int count, char **words)
 
 static void print_list(struct pg *pg, int64_t limit)
 {
-    static const char *const heads[] = {">AGE",   "EVENT", "KIND",    "AS",
-                                        "TENANT", "USER",  "PAYMENT", "WHAT BECAME OF IT"};
+    enum { COLUMN_TENANT = 4, COLUMNS = 8, COLUMN_SEVERAL = COLUMNS };
+    static const char *const all[COLUMNS] = {">AGE",   "EVENT", "KIND",    "AS",
+                                             "TENANT", "USER",  "PAYMENT", "WHAT BECAME OF IT"};
+    bool several = pg_rows(pg) > 0 && pg_get_flag(pg, 0, COLUMN_SEVERAL);
+    const char *heads[COLUMNS];
+    size_t columns = 0;
     struct table table;
-    table_init(&table, heads, ARRAY_LEN(heads));
+    for (size_t column = 0; column < COLUMNS; column++)
+        if (column != COLUMN_TENANT || several)
+            heads[columns++] = all[column];
+    table_init(&table, heads, columns);
     for (size_t row = 0; row < pg_rows(pg); row++) {
         char age[OUTPUT_SHORT];
         output_age(pg_get_integer(pg, row, 0), age);
         table_add(&table, age);
-        for (size_t column = 1; column < ARRAY_LEN(heads); column++)
-            table_add(&table, pg_get(pg, row, column));
+        for (size_t column = 1; column < COLUMNS; column++)
+            if (column != COLUMN_TENANT || several)
+                table_add_short(&table, pg_get(pg, row, column));
     }
     if (pg_rows(pg) == 0)
         printf("no events\n");
@@ -150,9 +159,15 @@ static int list(struct cli *cli, int count, char **words)
 
 /* --- show ------------------------------------------------------------------------------------ */
 
-/* The event's full id from that or from a webhook-id alone. */
-static struct err find_event(struct pg *pg, const char *id, struct buf *out)
+/* The event's full id from that, from as much of it as the lists show, or from a webhook-id alone.
+ */
+static struct err find_event(struct cli *cli, const char *id, struct buf *out)
 {
+    struct pg *pg = cli->pg;
+    TRY(cli_complete_id(cli, id, out));
+    if (strcmp(buf_text(out), id) != 0)
+        return ERR_NONE;
+    buf_clear(out);
     TRY(PG_EXEC(pg,
                 "SELECT id FROM webhook_events WHERE id = $1"
                 " UNION ALL SELECT id FROM webhook_events WHERE webhook_id = $1 AND NOT EXISTS"
@@ -209,8 +224,8 @@ static struct err print_event(struct pg *pg, const char *id)
 
 static struct err print_jobs(struct pg *pg, const char *id)
 {
-    static const char *const heads[] = {"JOB",    "KIND",      "QUEUE",         "STATE",
-                                        "REASON", ">ATTEMPTS", "CREATED (UTC)", "FINISHED"};
+    static const char *const heads[] = {"JOB",    "KIND",          "QUEUE",         "STATE",
+                                        "REASON", ">FAILED TRIES", "CREATED (UTC)", "FINISHED"};
     struct table table;
     TRY(PG_EXEC(pg,
                 "SELECT id, kind, queue, state, reason, attempts, " OUTCOME_UTC(
@@ -311,7 +326,7 @@ static int show(struct cli *cli, int count, char **words)
         return cli_usage(words[0], "show needs one event's id");
     struct err err = cli_open_database(cli);
     if (!err_failed(&err))
-        err = find_event(cli->pg, words[optind], &id);
+        err = find_event(cli, words[optind], &id);
     if (!err_failed(&err) && json)
         err = show_json(cli->pg, buf_text(&id), with_body);
     else if (!err_failed(&err))
@@ -348,7 +363,8 @@ const struct cli_command command_events = {
         "                  dead\n"
         "  --user U, --payment P\n"
         "  --limit N       [20]\n"
-        "show: one event, by its id or webhook-id, and the jobs it caused\n"
+        "show: one event, by its id (as far as a list shows it) or webhook-id, and the jobs it\n"
+        "caused\n"
         "  --body          also the bytes that were signed (with --json in base64)\n",
     .run = run,
 };

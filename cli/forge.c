@@ -1,9 +1,12 @@
 #include "cli/forge.h"
 
 #include "base/clock.h"
+#include "cli/cli.h"
+#include "codec/event.h"
 #include "codec/json.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "samples.h"
 
@@ -43,30 +46,73 @@ bool forge_sample_at(size_t index, struct span *kind, const char **generation)
     return true;
 }
 
-static const struct embedded_file *find_sample(const char *kind, const char *generation)
+/* Do both names stand for one event, in whatever generations? */
+static bool is_alias(struct span one, struct span other)
 {
+    const char *kind = event_kind_of(one);
+    const char *other_kind = event_kind_of(other);
+    return kind != NULL && other_kind != NULL && strcmp(kind, other_kind) == 0;
+}
+
+static const struct embedded_file *find_sample(const char *kind, const char *generation,
+                                               bool by_alias)
+{
+    struct span wanted = span_of(kind);
     struct span name;
     const char *its;
     for (size_t i = 0; forge_sample_at(i, &name, &its); i++)
-        if (span_equal(name, span_of(kind)) && strcmp(its, generation) == 0)
+        if (strcmp(its, generation) == 0 &&
+            (by_alias ? is_alias(name, wanted) : span_equal(name, wanted)))
             return &samples[i];
     return NULL;
+}
+
+/* There is no such sample: says what there is of the kind, or which kind may have been meant. */
+static struct err no_sample(const struct forge_request *request)
+{
+    enum { KIND_MAX_BYTES = 64 };
+    char(*kinds)[KIND_MAX_BYTES] = mem_zalloc(samples_count * sizeof *kinds);
+    const char **names = mem_zalloc(samples_count * sizeof *names);
+    struct span name;
+    const char *generation;
+    struct buf generations = {0};
+    struct err err;
+    for (size_t i = 0; forge_sample_at(i, &name, &generation); i++) {
+        snprintf(kinds[i], sizeof kinds[i], "%.*s", (int)name.len, name.ptr);
+        names[i] = kinds[i];
+        if (span_equal(name, span_of(request->kind)) || is_alias(name, span_of(request->kind)))
+            buf_printf(&generations, "%s%s", generations.len > 0 ? ", " : "", generation);
+    }
+    const char *nearest = cli_nearest(request->kind, names, samples_count);
+    if (generations.len > 0)
+        err = err_make(ERR_USAGE, "there is no sample of %.60s as %.20s, but as %s", request->kind,
+                       request->generation, buf_text(&generations));
+    else if (nearest != NULL)
+        err = err_make(ERR_USAGE, "there is no sample of %.60s; did you mean %s?", request->kind,
+                       nearest);
+    else
+        err = err_make(ERR_USAGE, "there is no sample of %.60s; see whopline send --list",
+                       request->kind);
+    buf_close(&generations);
+    free(names);
+    free(kinds);
+    return err;
 }
 
 static struct err choose_sample(const struct forge_request *request, struct forged *out,
                                 struct span *sample)
 {
-    static const char *const order[] = {"v1", "v1-flat", "v5", "v2", "v2-seed"};
+    static const char *const order[] = {"v1", "v1-flat", "v5", "v2", "v2-short"};
     const struct embedded_file *file = NULL;
-    for (size_t i = 0; i < ARRAY_LEN(order) && file == NULL; i++) {
-        const char *generation = request->generation != NULL ? request->generation : order[i];
-        file = find_sample(request->kind, generation);
+    /* The name as it was given comes first: went_valid is v5's, not v1's by another name. */
+    for (size_t i = 0; i < 2 * ARRAY_LEN(order) && file == NULL; i++) {
+        const char *generation =
+            request->generation != NULL ? request->generation : order[i % ARRAY_LEN(order)];
+        file = find_sample(request->kind, generation, i >= ARRAY_LEN(order));
         snprintf(out->generation, sizeof out->generation, "%s", generation);
     }
     if (file == NULL)
-        return err_make(ERR_NOT_FOUND, "there is no sample of %s%s%s; see whopline send --list",
-                        request->kind, request->generation != NULL ? " as " : "",
-                        request->generation != NULL ? request->generation : "");
+        return no_sample(request);
     *sample = (struct span){file->bytes, file->size};
     return ERR_NONE;
 }
@@ -97,23 +143,22 @@ static void choose_ids(const struct forge_request *request, struct forged *out)
         snprintf(out->message, sizeof out->message, "%s", request->message);
     else if (request->from != NULL)
         take_message_from(request->from, request->from_size, out);
-    if (request->values.payment != NULL)
-        snprintf(out->payment, sizeof out->payment, "%s", request->values.payment);
-    else
-        body_fresh_id("pay_", out->payment);
 }
 
 static struct err make_body(const struct forge_request *request, struct forged *out,
                             struct buf *body)
 {
     struct body_values values = request->values;
+    char payment[BODY_ID_SIZE];
     struct span sample;
     if (values.amount != NULL && !body_is_amount(values.amount))
         return err_make(ERR_USAGE, "\"%s\" is not an amount like 49.99 (odd ones go by --set)",
                         values.amount);
     choose_ids(request, out);
+    body_fresh_id("pay_", payment);
     values.message = out->message;
-    values.payment = out->payment;
+    if (values.payment == NULL)
+        values.payment = payment;
     if (values.now_ms == 0)
         values.now_ms = clock_wall_ms();
     if (request->from != NULL) {
@@ -127,6 +172,29 @@ static struct err make_body(const struct forge_request *request, struct forged *
     for (size_t i = 0; i < request->set_count; i++)
         TRY(body_assign(body, request->sets[i]));
     return ERR_NONE;
+}
+
+/* Reads the ids as ingest will, so that nothing is claimed that is not in the body. */
+static void take_ids(struct span body, struct forged *out)
+{
+    const struct signature_check check = {.scheme = SIGNATURE_STANDARD};
+    const struct event_source source = {.endpoint = "default",
+                                        .endpoint_company = "",
+                                        .webhook_id = span_of(out->message),
+                                        .check = &check,
+                                        .body = body};
+    struct event event;
+    struct arena arena;
+    arena_init(&arena);
+    event_normalise(&source, &arena, &event);
+    const char *const ids[] = {
+        [FORGED_USER] = event.user,       [FORGED_MEMBERSHIP] = event.membership,
+        [FORGED_PAYMENT] = event.payment, [FORGED_REFUND] = event.refund,
+        [FORGED_DISPUTE] = event.dispute,
+    };
+    for (size_t i = 0; i < FORGED_IDS; i++)
+        snprintf(out->ids[i], sizeof out->ids[i], "%s", ids[i]);
+    arena_close(&arena);
 }
 
 /* --- signature ------------------------------------------------------------------------------- */
@@ -187,6 +255,7 @@ struct err forge_make(struct forge *forge, const struct forge_request *request, 
     struct err err = make_body(request, out, &body);
     if (err_failed(&err))
         goto done;
+    take_ids(buf_span(&body), out);
     bool tampered = request->fault == FORGE_TAMPERED;
     buf_printf(&out->bytes,
                "POST %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: whopline-send\r\n"

@@ -24,8 +24,8 @@ struct forge {
 };
 
 struct forge_request {
-    const char *kind;       /* "payment.succeeded" */
-    const char *generation; /* NULL: the first there is of v1, v1-flat, v5, v2 */
+    const char *kind;       /* "payment.succeeded"; names of any generation will do */
+    const char *generation; /* NULL: the first there is of v1, v1-flat, v5, v2, v2-short */
     const char *from;       /* a body instead of a sample; NULL: none */
     size_t from_size;
     enum signature_scheme scheme; /* 0: the generation's own */
@@ -36,12 +36,22 @@ struct forge_request {
     enum forge_fault fault;
 };
 
+/* What the event is about, as ingest will read it out of the body. */
+enum forged_id {
+    FORGED_USER,
+    FORGED_MEMBERSHIP,
+    FORGED_PAYMENT,
+    FORGED_REFUND,
+    FORGED_DISPUTE,
+    FORGED_IDS,
+};
+
 /* Texts are inside; bytes is the caller's to close. */
 struct forged {
     struct buf bytes;
     char event_id[400]; /* as ingest will call it: endpoint/webhook-id or endpoint/mac:hex */
     char message[SIGNATURE_ID_MAX];
-    char payment[BODY_ID_SIZE];
+    char ids[FORGED_IDS][BODY_ID_SIZE]; /* "" for what the body does not name */
     char generation[16];
 };
 
@@ -50,7 +60,7 @@ MUST_CHECK struct err forge_init(struct forge *forge, const char *secrets,
                                  const struct sender_target *target);
 void forge_close(struct forge *forge);
 
-/* NOT_FOUND if there is no such sample; USAGE for a wrong amount or path. */
+/* USAGE if there is no such sample, or for a wrong amount or path. */
 MUST_CHECK struct err forge_make(struct forge *forge, const struct forge_request *request,
                                  struct forged *out);
 

@@ -27,7 +27,8 @@ static const struct cli_command *find_command(const char *name)
 static void print_help(void)
 {
     printf("whopline: Whop's webhooks in, effects that happen once out.\n\n"
-           "Usage: whopline COMMAND [options]\n\n");
+           "Usage: whopline COMMAND [options]\n"
+           "e.g.   whopline trace pay_xyz    \"he paid, where are his credits?\"\n\n");
     for (size_t i = 0; i < ARRAY_LEN(commands); i++)
         printf("  %-10s %s\n", commands[i]->name, commands[i]->purpose);
     printf("\n  whopline help COMMAND   what it does and its options\n"

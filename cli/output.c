@@ -61,6 +61,24 @@ void table_add(struct table *table, const char *text)
     table->cells++;
 }
 
+void table_add_short(struct table *table, const char *text)
+{
+    enum { DIGITS = 64, SHOWN = 12 };
+    static const char mark[] = "mac:";
+    struct buf shortened = {0};
+    const char *found;
+    while (text != NULL && (found = strstr(text, mark)) != NULL) {
+        const char *digits = found + sizeof mark - 1;
+        size_t count = strspn(digits, "0123456789abcdef");
+        size_t shown = count == DIGITS ? SHOWN : count;
+        buf_add(&shortened, text, (size_t)(digits - text) + shown);
+        text = digits + count;
+    }
+    buf_add_text(&shortened, text != NULL ? text : "");
+    table_add(table, buf_text(&shortened));
+    buf_close(&shortened);
+}
+
 void table_printf(struct table *table, const char *format, ...)
 {
     char text[256];

@@ -24,6 +24,9 @@ struct table {
 void table_init(struct table *table, const char *const *heads, size_t columns);
 /* The next cell; "" and NULL are shown as "-". */
 void table_add(struct table *table, const char *text);
+/* The same for a text with an event's id in it: of a MAC's 64 digits the first 12 are shown, which
+ * `events show` and `trace` take for the whole. */
+void table_add_short(struct table *table, const char *text);
 void table_printf(struct table *table, const char *format, ...) PRINTF_LIKE(2, 3);
 size_t table_rows(const struct table *table);
 /* Appends the lines, each behind the indent, and empties the table. */

@@ -15,7 +15,7 @@ enum { TIMEOUT_S = 60, TIMEOUT_MAX_S = 3600, POLL_MS = 100, SETS_PER_EVENT = 1 }
 #define PRO     "plan_T3stPro000001"
 #define SMALL   "plan_T3stSmallPack"
 
-/* What the sample events buy: the tiers of seed 004 and the pack of seed 001. */
+/* What the sample events buy: two tiers of a subscription and a pack that is found by its id. */
 static const struct {
     const char *plan;
     const char *name;
@@ -25,10 +25,11 @@ static const struct {
 } plans[] = {
     {STARTER, "Starter", "", 5000, 750},
     {PRO, "Pro", "", 25000, 3250},
-    {SMALL, "Small pack", "pack_123", 10, 100000},
+    {SMALL, "Small pack", "pack_123", 1000, 200},
 };
 
-/* same_payment: that of the event so many places before; 0: a new one. */
+/* same_payment: that of the event so many places before, and sent only when that one has run its
+ * course; 0: a new one. */
 static const struct {
     const char *story;
     const char *kind;
@@ -48,9 +49,9 @@ static const struct {
     {"the first payment again, new id", "payment.succeeded", "v1", "user_ada", STARTER, "7.50",
      NULL, NULL, 4},
     {"membership begins", "membership.activated", "v1", "user_ada", STARTER, NULL, NULL, NULL, 0},
-    {"membership as in seed 001", "membership.went_valid", "v2-seed", NULL, NULL, NULL, NULL, NULL,
+    {"membership, short v2 body", "membership.went_valid", "v2-short", NULL, NULL, NULL, NULL, NULL,
      0},
-    {"payment as in seed 001, by pack", "payment.succeeded", "v2-seed", NULL, NULL, NULL, NULL,
+    {"payment by pack, short v2 body", "payment.succeeded", "v2-short", NULL, NULL, "2.00", NULL,
      NULL, 0},
     {"payment for an unknown plan", "payment.succeeded", "v1", "user_eve", "plan_nobody_knows",
      "9.99", NULL, NULL, 0},
@@ -100,35 +101,44 @@ static struct err forge_one(struct forge *forge, const char *company, size_t ind
                    .company = events[index].company != NULL ? events[index].company : company},
     };
     if (events[index].same_payment > 0)
-        request.values.payment = forged[index - events[index].same_payment].payment;
+        request.values.payment = forged[index - events[index].same_payment].ids[FORGED_PAYMENT];
     return forge_make(forge, &request, &forged[index]);
 }
 
-static struct err send_events(struct cli *cli, struct forged *forged)
+static struct err forge_all(struct cli *cli, const struct sender_target *target,
+                            struct forged *forged)
 {
-    struct sender_target target = {0};
     struct forge forge = {0};
-    struct span requests[EVENTS];
-    struct sender_result results[EVENTS];
-    TRY(sender_target_of_listen(cli->config.http_listen, &target));
-    if (!sender_target_is_loopback(&target))
-        return err_make(ERR_REFUSED, "HTTP_LISTEN is not on this machine");
-    struct err err = forge_init(&forge, cli->config.whop_webhook_secret, &target);
-    for (size_t i = 0; i < EVENTS && !err_failed(&err); i++) {
+    struct err err = forge_init(&forge, cli->config.whop_webhook_secret, target);
+    for (size_t i = 0; i < EVENTS && !err_failed(&err); i++)
         err = forge_one(&forge, cli->config.whop_company_id, i, forged);
-        requests[i] = buf_span(&forged[i].bytes);
-    }
-    if (!err_failed(&err))
-        sender_send(&target, requests, EVENTS, 1, results);
-    for (size_t i = 0; i < EVENTS && !err_failed(&err); i++) {
-        if (results[i].status == 0)
-            err = results[i].err;
-        else if (results[i].status != 200)
-            err = err_make(ERR_REFUSED, "ingest answered %d to \"%s\" instead of 200",
-                           results[i].status, events[i].story);
-    }
     forge_close(&forge);
     return err;
+}
+
+/* Sends the events that repeat a payment, or all others. */
+static struct err send_events(const struct sender_target *target, const struct forged *forged,
+                              bool repetitions)
+{
+    struct span requests[EVENTS];
+    struct sender_result results[EVENTS];
+    size_t sent[EVENTS];
+    size_t count = 0;
+    for (size_t i = 0; i < EVENTS; i++) {
+        if ((events[i].same_payment > 0) != repetitions)
+            continue;
+        requests[count] = buf_span(&forged[i].bytes);
+        sent[count++] = i;
+    }
+    sender_send(target, requests, count, 1, results);
+    for (size_t i = 0; i < count; i++) {
+        if (results[i].status == 0)
+            return results[i].err;
+        if (results[i].status != 200)
+            return err_make(ERR_REFUSED, "ingest answered %d to \"%s\" instead of 200",
+                            results[i].status, events[sent[i]].story);
+    }
+    return ERR_NONE;
 }
 
 /* --- waiting --------------------------------------------------------------------------------- */
@@ -156,16 +166,37 @@ static struct err count_finished(struct cli *cli, const struct forged *forged, s
     return err;
 }
 
-static struct err wait_for_all(struct cli *cli, const struct forged *forged, int64_t timeout_s,
-                               size_t *finished)
+/* Until that many have finished, or the time is over. finished: how many have. */
+static struct err wait_for(struct cli *cli, const struct forged *forged, size_t wanted,
+                           int64_t *left_ms, size_t *finished)
 {
     const struct timespec pause = {.tv_nsec = POLL_MS * 1000000L};
-    for (int64_t left_ms = timeout_s * 1000;; left_ms -= POLL_MS) {
+    for (;; *left_ms -= POLL_MS) {
         TRY(count_finished(cli, forged, finished));
-        if (*finished == EVENTS || left_ms <= 0)
+        if (*finished >= wanted || *left_ms <= 0)
             return ERR_NONE;
         nanosleep(&pause, NULL);
     }
+}
+
+/* A repetition must meet what it repeats, or which of the two is the duplicate would be a matter of
+ * luck. */
+static struct err send_and_wait(struct cli *cli, struct forged *forged, int64_t timeout_s,
+                                size_t *finished)
+{
+    struct sender_target target = {0};
+    int64_t left_ms = timeout_s * 1000;
+    size_t firsts = 0;
+    for (size_t i = 0; i < EVENTS; i++)
+        firsts += events[i].same_payment == 0 ? 1 : 0;
+    TRY(sender_target_of_listen(cli->config.http_listen, &target));
+    if (!sender_target_is_loopback(&target))
+        return err_make(ERR_REFUSED, "HTTP_LISTEN is not on this machine");
+    TRY(forge_all(cli, &target, forged));
+    TRY(send_events(&target, forged, false));
+    TRY(wait_for(cli, forged, firsts, &left_ms, finished));
+    TRY(send_events(&target, forged, true));
+    return wait_for(cli, forged, EVENTS, &left_ms, finished);
 }
 
 /* --- what became of them --------------------------------------------------------------------- */
@@ -201,7 +232,7 @@ static void print_people(struct pg *pg)
         table_add(&table, events[i].generation);
         table_add(&table, pg_get(pg, i, 1));
         table_add(&table, pg_get(pg, i, 2));
-        table_add(&table, pg_get(pg, i, 0));
+        table_add_short(&table, pg_get(pg, i, 0));
     }
     table_print(&table, "");
 }
@@ -254,9 +285,7 @@ static int run_samples(struct cli *cli, int64_t timeout_s, bool json)
     size_t finished = 0;
     struct err err = prepare(cli);
     if (!err_failed(&err))
-        err = send_events(cli, forged);
-    if (!err_failed(&err))
-        err = wait_for_all(cli, forged, timeout_s, &finished);
+        err = send_and_wait(cli, forged, timeout_s, &finished);
     if (!err_failed(&err))
         err = ask_outcomes(cli, forged);
     for (size_t i = 0; i < EVENTS; i++)

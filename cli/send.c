@@ -1,4 +1,4 @@
-/* whopline send: forged webhooks for ingest, rightly or wrongly signed. */
+/* whopline send: test webhooks for ingest, signed correctly or wrongly. */
 #include "cli/cli.h"
 #include "cli/forge.h"
 #include "cli/output.h"
@@ -8,6 +8,17 @@
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
+
+/* For --list and --help. */
+#define GENERATIONS_TEXT                                                                           \
+    "  v1        the current one: nested objects (data.user.id)\n"                                 \
+    "  v1-flat   the current one in a newer payload version: flat ids (data.plan_id)\n"            \
+    "  v5        older: flat, its own names for some events\n"                                     \
+    "  v2        oldest: nested, v5's names\n"                                                     \
+    "  v2-body   v2 with its content under \"body\" in place of \"data\"\n"                        \
+    "  v2-short  the short body of early integrations: a few ids and hardly more\n"                \
+    "The older names work as aliases, both ways: membership.went_valid (v5, v2) is\n"              \
+    "membership.activated, membership.went_invalid is membership.deactivated.\n"
 
 enum { SETS_MAX = 32, COUNT_MAX = 100000, FROM_MAX_BYTES = 16 << 20 };
 
@@ -233,10 +244,12 @@ static int print_list(bool json)
     }
     table_add(&table, buf_text(&generations));
     json_end_array(&writer);
-    if (json)
+    if (json) {
         printf("%s\n", buf_text(&out));
-    else
+    } else {
         table_print(&table, "");
+        printf("\nGENERATIONS are the shapes Whop has sent:\n" GENERATIONS_TEXT);
+    }
     buf_close(&table.text);
     buf_close(&generations);
     buf_close(&out);
@@ -248,15 +261,25 @@ static int print_list(bool json)
 static void print_people(const struct send_options *options, const struct forged *forged,
                          const struct sender_result *results)
 {
-    static const char *const heads[] = {"STATUS", "EVENT", "KIND", "AS", "PAYMENT", ">MS"};
+    static const char *const id_heads[FORGED_IDS] = {"USER", "MEMBERSHIP", "PAYMENT", "REFUND",
+                                                     "DISPUTE"};
+    const char *heads[5 + FORGED_IDS] = {"STATUS", "EVENT", "KIND", "AS"};
+    size_t columns = 4;
     struct table table;
-    table_init(&table, heads, ARRAY_LEN(heads));
+    /* All bodies are made alike, so the first tells which ids there are. */
+    for (size_t id = 0; id < FORGED_IDS; id++)
+        if (forged[0].ids[id][0] != '\0')
+            heads[columns++] = id_heads[id];
+    heads[columns++] = ">MS";
+    table_init(&table, heads, columns);
     for (int64_t i = 0; i < options->count; i++) {
         table_printf(&table, results[i].status != 0 ? "%d" : "none", results[i].status);
-        table_add(&table, forged[i].event_id);
+        table_add_short(&table, forged[i].event_id);
         table_add(&table, options->request.kind);
         table_add(&table, forged[i].generation);
-        table_add(&table, options->request.from == NULL ? forged[i].payment : "");
+        for (size_t id = 0; id < FORGED_IDS; id++)
+            if (forged[0].ids[id][0] != '\0')
+                table_add(&table, forged[i].ids[id]);
         table_printf(&table, "%.1f", (double)results[i].elapsed_us / 1000.0);
     }
     table_print(&table, "");
@@ -265,6 +288,8 @@ static void print_people(const struct send_options *options, const struct forged
 static void print_json(const struct send_options *options, const struct forged *forged,
                        const struct sender_result *results)
 {
+    static const char *const names[FORGED_IDS] = {"user", "membership", "payment", "refund",
+                                                  "dispute"};
     struct buf out = {0};
     struct json_writer writer = {.out = &out};
     json_begin_array(&writer, NULL);
@@ -275,7 +300,9 @@ static void print_json(const struct send_options *options, const struct forged *
                       forged[i].message[0] != '\0' ? forged[i].message : NULL);
         json_put_text(&writer, "kind", options->request.kind);
         json_put_text(&writer, "generation", forged[i].generation);
-        json_put_text(&writer, "payment", options->request.from == NULL ? forged[i].payment : NULL);
+        for (size_t id = 0; id < FORGED_IDS; id++)
+            json_put_text(&writer, names[id],
+                          forged[i].ids[id][0] != '\0' ? forged[i].ids[id] : NULL);
         json_put_integer(&writer, "status", results[i].status);
         json_put_integer(&writer, "elapsed_us", results[i].elapsed_us);
         json_end_object(&writer);
@@ -361,7 +388,7 @@ static struct err prepare(struct cli *cli, struct send_options *options,
         TRY(sender_target_of_listen(cli->config.http_listen, target));
     if (!options->allow_remote && !sender_target_is_loopback(target))
         return err_make(ERR_REFUSED,
-                        "%s is not this machine; forged events go elsewhere only with "
+                        "%s is not this machine; test events go elsewhere only with "
                         "--allow-remote",
                         target->host);
     return ERR_NONE;
@@ -389,14 +416,14 @@ static int run(struct cli *cli, int count, char **words)
 const struct cli_command command_send = {
     .name = "send",
     .usage = "KIND [options] | --from FILE [options] | --list",
-    .purpose = "send forged events to ingest, rightly or wrongly signed",
+    .purpose = "send test events, signed correctly or, on request, wrongly",
     .help =
         "Signs with the first of WHOP_WEBHOOK_SECRET and sends to HTTP_LISTEN on this machine. "
         "Ids\n"
         "and times are new each time unless given. Exit 0 if every answer was the expected one.\n\n"
-        "  --list               kinds and generations there are samples of\n"
+        "  --list               kinds there are samples of, and their generations\n"
         "  --from FILE          this body instead of a sample (- for stdin); its id is kept\n"
-        "  --generation G       v1, v1-flat, v5, v2, v2-body or v2-seed\n"
+        "  --generation G       which shape of the body, see below [the first there is]\n"
         "  --scheme S           standard or legacy [v1: standard, older: legacy]\n"
         "  --id ID              the webhook-id; with --count, of all of them\n"
         "  --count N            so many events [1]\n"
@@ -409,6 +436,7 @@ const struct cli_command command_send = {
         "  --expect STATUS      another status is the expected one\n"
         "  --url URL            http://HOST:PORT[/PATH] instead of HTTP_LISTEN\n"
         "  --allow-remote       let it be another machine\n"
-        "  --quiet, --json      no table; a list of objects\n",
+        "  --quiet, --json      no table; a list of objects\n\n"
+        "Generations, the shapes Whop has sent:\n" GENERATIONS_TEXT,
     .run = run,
 };

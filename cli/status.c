@@ -26,11 +26,12 @@ struct report {
     struct redis *redis;
 };
 
-static void note(struct buf *lines, const char *what, int64_t count, const char *todo)
+static void note(struct buf *lines, int64_t count, const char *one, const char *several,
+                 const char *todo)
 {
     char number[OUTPUT_SHORT];
     output_number(count, number);
-    buf_printf(lines, "%s %s%s%s\n", number, what, todo[0] != '\0' ? ": " : "", todo);
+    buf_printf(lines, "%s %s: %s\n", number, count == 1 ? one : several, todo);
 }
 
 /* --- PostgreSQL ------------------------------------------------------------------------------ */
@@ -84,6 +85,7 @@ static struct err report_tenants(struct report *report)
 static struct err report_jobs(struct report *report)
 {
     static const char *const names[] = {"queued", "unrelayed", "parked", "dead"};
+    static const char *const explained[] = {"", " (not yet in Redis)", "", ""};
     struct pg *pg = report->cli->pg;
     TRY(PG_EXEC(pg,
                 "SELECT count(*) FILTER (WHERE state = 'queued'),"
@@ -100,15 +102,36 @@ static struct err report_jobs(struct report *report)
         char number[OUTPUT_SHORT];
         output_number(pg_get_integer(pg, 0, i), number);
         json_put_integer(&report->json, names[i], pg_get_integer(pg, 0, i));
-        buf_printf(&report->people, "%s %s %s", i > 0 ? "," : "", number, names[i]);
+        buf_printf(&report->people, "%s %s %s%s", i > 0 ? "," : "", number, names[i], explained[i]);
     }
     json_end_object(&report->json);
     buf_add_text(&report->people, "\n");
     int64_t late = pg_get_integer(pg, 0, ARRAY_LEN(names));
     if (late > 0)
-        note(&report->attention, "jobs are due and have not reached Redis", late,
-             "is whopline-scheduler running?");
+        note(&report->attention, late, "job is due and has not reached Redis",
+             "jobs are due and have not reached Redis", "is whopline-scheduler running?");
     return ERR_NONE;
+}
+
+/* For people: the line of an attention row, with the command that shows it. */
+static void note_attention(struct buf *lines, const char *what, const char *reason, int64_t count)
+{
+    static const struct {
+        const char *one; /* as the query calls it */
+        const char *several;
+        const char *command;
+    } kinds[] = {
+        {"job parked", "jobs parked", "whopline events --status parked"},
+        {"job dead", "jobs dead", "whopline events --status dead"},
+        {"event quarantined", "events quarantined", "whopline events --status quarantined"},
+        {"payment in review", "payments in review", "whopline credits review list"},
+    };
+    char number[OUTPUT_SHORT];
+    output_number(count, number);
+    for (size_t i = 0; i < ARRAY_LEN(kinds); i++)
+        if (strcmp(kinds[i].one, what) == 0)
+            buf_printf(lines, "%s %s (%s): %s\n", number, count == 1 ? what : kinds[i].several,
+                       reason, kinds[i].command);
 }
 
 /* Rows of (what, reason, count), each of which an operator should look at. */
@@ -130,8 +153,8 @@ static struct err report_attention(struct report *report)
         json_put_text(&report->json, "reason", pg_get(pg, row, 1));
         json_put_integer(&report->json, "count", pg_get_integer(pg, row, 2));
         json_end_object(&report->json);
-        note(&report->attention, pg_get(pg, row, 0), pg_get_integer(pg, row, 2),
-             pg_get(pg, row, 1));
+        note_attention(&report->attention, pg_get(pg, row, 0), pg_get(pg, row, 1),
+                       pg_get_integer(pg, row, 2));
     }
     json_end_array(&report->json);
     return ERR_NONE;
@@ -326,8 +349,8 @@ static struct err try_redis(struct report *report)
     TRY(ask_integer(report, "XLEN", key, &dead));
     json_put_integer(&report->json, "dead_events", dead);
     if (dead > 0)
-        note(&report->broken, "dead events in Redis", dead,
-             "they could not be journalled; see the journal's log");
+        note(&report->broken, dead, "dead event in Redis, which could not be journalled",
+             "dead events in Redis, which could not be journalled", "see the journal's log");
     return ERR_NONE;
 }
 

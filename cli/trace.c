@@ -1,4 +1,4 @@
-/* whopline trace: everything known about an id, in the order it happened. */
+/* whopline trace: what PostgreSQL knows about an id, in the order it happened. */
 #include "cli/cli.h"
 #include "cli/output.h"
 
@@ -123,7 +123,7 @@ static int print_people(struct pg *pg, const char *id)
     table_init(&table, heads, ARRAY_LEN(heads));
     for (size_t row = 0; row < pg_rows(pg); row++)
         for (size_t column = 0; column < ARRAY_LEN(heads); column++)
-            table_add(&table, pg_get(pg, row, column));
+            table_add_short(&table, pg_get(pg, row, column));
     table_print(&table, "");
     return CLI_OK;
 }
@@ -140,9 +140,13 @@ static int run(struct cli *cli, int count, char **words)
     }
     if (optind + 1 != count)
         return cli_usage(words[0], "it needs one id");
+    struct buf id = {0};
     struct err err = cli_open_database(cli);
     if (!err_failed(&err))
-        err = ask(cli, words[optind], json);
+        err = cli_complete_id(cli, words[optind], &id);
+    if (!err_failed(&err))
+        err = ask(cli, buf_text(&id), json);
+    buf_close(&id);
     if (err_failed(&err))
         return cli_fail(&err);
     return json ? CLI_OK : print_people(cli->pg, words[optind]);
@@ -151,9 +155,10 @@ static int run(struct cli *cli, int count, char **words)
 const struct cli_command command_trace = {
     .name = "trace",
     .usage = "ID [--json]",
-    .purpose = "everything known about an event, payment, membership, user or job",
+    .purpose = "what is known about an event, payment, membership, user or job",
     .help =
         "\"He paid, where are his credits?\" ID is an event's id or webhook-id, or the id of a\n"
-        "payment, membership, user or job. Every step in the order it happened.\n",
+        "payment, membership, user or job. Shows the steps PostgreSQL knows of, in the order they\n"
+        "happened; what is still in Redis alone is not among them.\n",
     .run = run,
 };

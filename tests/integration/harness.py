@@ -31,7 +31,8 @@ import whop
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BIN = pathlib.Path(os.environ.get("WHOPLINE_BIN") or ROOT / "build/dev/bin")
 SLOW = float(os.environ.get("WHOPLINE_TEST_SLOW") or 1)
-PROCESSES = ("ingest", "journal", "credits", "scheduler")
+# The names in the Procfile, in its order; NAME runs as whopline-NAME.
+PROCESSES = tuple(re.findall(r"^([\w-]+):", (ROOT / "Procfile").read_text(encoding="utf-8"), re.MULTILINE))
 SANITIZER = re.compile(r"(ERROR|WARNING): \w+Sanitizer|runtime error:|SUMMARY: \w+Sanitizer")
 ERROR_LINE = re.compile(r'\blevel=error\b|"level":"error"')
 DIES_WITH_US = ["setpriv", "--pdeathsig", "KILL"]

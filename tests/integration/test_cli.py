@@ -285,6 +285,37 @@ def test_events_show(history):
     assert missing.returncode == 1 and "msg_nobody" in missing.stderr
 
 
+MAC = "146338dddc6e75051e6e5fc86adf62adbb09eeadffd2f75b6a08c8f94bac1c10"
+
+
+def test_long_ids_are_cut_where_people_read_and_understood_so(stack):
+    add_event(stack, "mac:" + MAC, payment="pay_1")
+    add_job(stack, "mac:" + MAC)
+    short = "default/mac:" + MAC[:12]
+    for args in (("events",), ("trace", "pay_1"), ("trace", short)):
+        people = stack.cli(*args).stdout
+        assert short in people and short + MAC[12] not in people, args
+    assert stack.cli_json("events")[0]["id"] == "default/mac:" + MAC
+    for name in (short, short + MAC[12:20], "mac:" + MAC[:12], "default/mac:" + MAC):
+        assert stack.cli_json("events", "show", name)["event"]["id"] == "default/mac:" + MAC
+        assert stack.cli_json("trace", name), name
+    assert "default/mac:" + MAC in stack.cli("events", "show", short).stdout
+
+    add_event(stack, "mac:" + MAC[:20] + "0" * 44)
+    for verb in (("events", "show"), ("trace",)):
+        several = stack.cli(*verb, short, check=False)
+        assert several.returncode == 2 and "several events begin with" in several.stderr
+        assert stack.cli(*verb, "mac:" + MAC[:21]).returncode == 0
+        assert stack.cli(*verb, "mac:0123", check=False).returncode == 1
+
+
+def test_tenants_are_named_where_there_are_several(history):
+    assert "TENANT" not in history.cli("events").stdout
+    history.sql("INSERT INTO tenants (slug, whop_company_id) VALUES ('second', 'biz_second')")
+    people = history.cli("events").stdout
+    assert "TENANT" in people and whop.COMPANY.lower() in people
+
+
 def test_control_characters_never_reach_the_terminal(stack):
     add_event(stack, "msg_evil", kind="\033]0;owned\a\u009b31m")
     for args in (("events",), ("events", "show", "msg_evil"), ("trace", "msg_evil")):
@@ -325,6 +356,19 @@ def test_trace_tells_the_story_in_order(history):
         assert all(text in people for _, text in STORY), what
 
 
+def test_trace_of_a_membership_in_every_shape(stack):
+    stack.up("ingest", "journal")
+    for shape in whop.SHAPES:
+        for event in ("membership.activated", "membership.deactivated"):
+            body = whop.membership(shape, id=f"mem_{shape}", user="user_of_all", event=event)
+            assert whop.send(stack, body) == 200, (shape, event)
+    stack.eventually(lambda: len(stack.cli_json("events", "--user", "user_of_all")) == 2 * len(whop.SHAPES))
+    found = stack.cli_json("events", "--user", "user_of_all")
+    assert "journalled" in stack.cli("trace", "mem_v2").stdout
+    assert sorted((event["membership_id"], event["kind"]) for event in found) == sorted(
+        (f"mem_{shape}", kind) for shape in whop.SHAPES for kind in ("membership.activated", "membership.deactivated"))
+
+
 def test_trace_of_what_went_otherwise(history):
     assert "in review: unknown_plan" in history.cli("trace", "pay_2").stdout
     assert "journalled: quarantined, other_company" in history.cli("trace", "msg_other").stdout
@@ -358,6 +402,13 @@ def test_status_attention(history):
     assert {(row["what"], row["reason"], row["count"]) for row in found["postgresql"]["attention"]} == {
         ("job dead", "exhausted", 1), ("event quarantined", "other_company", 1),
         ("payment in review", "unknown_plan", 1)}
+    add_event(history, "msg_other_too", "quarantined", "other_company")
+    people = history.cli("status", check=False).stdout
+    for line in ("2 events quarantined (other_company): whopline events --status quarantined",
+                 "1 job dead (exhausted): whopline events --status dead",
+                 "1 payment in review (unknown_plan): whopline credits review list",
+                 "0 unrelayed (not yet in Redis)"):
+        assert line in people
 
 
 def test_status_counts_the_queues(stack):
@@ -450,7 +501,7 @@ def test_review_list(history):
 WRONG_USAGE = (
     ["stauts"], ["status", "now"], ["events", "shwo"], ["events", "--limit", "0"], ["events", "--status", "lost"], ["events", "show"],
     ["trace"], ["trace", "a", "b"], ["credits"], ["credits", "plan"], ["send"], ["send", "--count", "0", "x"],
-    ["send", "payment.succeeded", "--amount", "1.2.3"], ["send", "payment.succeeded", "--set", "x"],
+    ["send", "payment.suceeded"], ["send", "payment.succeeded", "--amount", "1.2.3"], ["send", "payment.succeeded", "--set", "x"],
     ["migrate", "--now"], ["sample", "--timeout", "0"], ["config"], ["config", "all"],
 )
 
@@ -493,8 +544,8 @@ def test_sample_shows_what_became_of_each(stack):
             "payment, v2": "granted 25,000 credits to user_dan",
             "the first payment again, new id": "duplicate: already granted",
             "membership begins": "kept, nothing to do",
-            "membership as in seed 001": "kept, nothing to do",
-            "payment as in seed 001, by pack": "granted 10 credits to user_123456789",
+            "membership, short v2 body": "kept, nothing to do",
+            "payment by pack, short v2 body": "granted 1,000 credits to user_123456789",
             "payment for an unknown plan": "in review: unknown_plan",
             "payment without a user": "in review: unknown_user",
             "event of another company": "quarantined: other_company",
@@ -503,6 +554,10 @@ def test_sample_shows_what_became_of_each(stack):
         }
     assert stack.sql("SELECT count(*) FROM whop_plans") == [(3,)]
     assert stack.sql("SELECT DISTINCT flag FROM credit_transactions") == [(None,)]
+    wrong = stack.sql("""SELECT p.whop_payment_id, p.amount, w.price_cents FROM payments p
+                         JOIN credit_transactions c ON c.source_id = p.whop_payment_id
+                         JOIN whop_plans w ON w.id = c.plan_id WHERE p.amount * 100 <> w.price_cents""")
+    assert wrong == []
     status(stack, 1)
 
 
@@ -522,6 +577,43 @@ def samples():
 
 def test_send_lists_what_it_can_send(stack):
     assert [[row["kind"], row["generation"]] for row in stack.cli_json("send", "--list")] == samples()
+
+
+def test_send_explains_the_generations(stack):
+    for text in (stack.cli("send", "--list").stdout, stack.cli("send", "--help").stdout):
+        assert "membership.went_valid (v5, v2) is" in text and "aliases" in text
+        assert all(f"\n  {generation} " in text for generation in {generation for _, generation in samples()})
+
+
+def test_send_prints_the_ids_that_are_in_the_body(stack):
+    stack.start("ingest")
+    heads, row = stack.cli("send", "membership.activated", "--membership", "mem_own").stdout.splitlines()
+    assert "mem_own" in row and "MEMBERSHIP" in heads and "PAYMENT" not in heads and "pay_" not in row
+    heads, row = stack.cli("send", "refund.created", "--payment", "pay_own", "--generation", "v5").stdout.splitlines()
+    assert "pay_own" in row and "REFUND" in heads and "rf_" in row
+    assert len(row.split()[1]) == len("default/mac:") + 12
+    sent, = stack.cli_json("send", "payment.succeeded", "--set", "data.user=null")
+    assert sent["payment"].startswith("pay_") and sent["user"] is None and sent["refund"] is None
+
+
+def test_send_knows_the_older_names(stack):
+    stack.start("ingest")
+    for kind, generation, type_sent in (("membership.activated", "v5", "membership.went_valid"),
+                                        ("membership.went_valid", "v1", "membership.activated"),
+                                        ("membership.went_valid", "v5", "membership.went_valid")):
+        # A user of its own: the same body signed in the same second would be the same event.
+        sent, = stack.cli_json("send", kind, "--generation", generation, "--user", f"user_{kind[11:]}_{generation}")
+        assert (sent["status"], sent["generation"]) == (200, generation)
+        (_, fields), = stack.redis.client().xrevrange("wl:{0}:events", count=1)
+        assert any(f'"{type_sent}"'.encode() in value for value in fields.values())
+
+
+def test_send_says_what_may_have_been_meant(stack):
+    done = stack.cli("send", "payment.suceeded", check=False)
+    assert done.returncode == 2 and "did you mean payment.succeeded?" in done.stderr
+    done = stack.cli("send", "membership.activated", "--generation", "v9", check=False)
+    assert done.returncode == 2 and "v1-flat" in done.stderr and "v5" in done.stderr
+    assert stack.cli("send", "nothing.like_it", check=False).returncode == 2
 
 
 def test_send_goes_nowhere_else(stack):

@@ -77,6 +77,38 @@ def test_down_is_content_with_nothing(tmp_path):
     assert dev("down", "--erase", program=tmp_path / "dev").returncode == 0
 
 
+def test_down_says_whether_it_stopped_anything(tmp_path):
+    done = run_function(tmp_path, """down; release_lock up
+        sleep 60 >/dev/null & remember redis $!; down""")
+    assert [line.split(" (")[0] for line in done.stdout.splitlines()] == [
+        "dev: nothing of ./dev up is running", "dev: stopping redis", "dev: stopped"]
+
+
+def test_bench_says_when_there_is_none(tmp_path):
+    shutil.copy(DEV, tmp_path / "dev")
+    done = dev("bench", program=tmp_path / "dev")
+    assert done.returncode == 0 and "no benchmarks" in done.stdout
+    done = dev("bench", "ingest", program=tmp_path / "dev")
+    assert done.returncode == 1 and "no benchmark ingest" in done.stderr
+
+
+def test_a_killed_process_is_reported_once(tmp_path):
+    (tmp_path / "Procfile").write_text("victim: sleep 60\n")
+    done = run_function(tmp_path, """read_procfile; start_process victim; kill -KILL ${pid[victim]}
+        while [[ -n ${pid[victim]-} ]]; do tend_process victim; idle 0.05; done""")
+    line, = done.stderr.splitlines()
+    assert "victim was killed by signal KILL; starting it again" in line
+
+
+def test_shell_has_what_psql_needs(tmp_path):
+    script = """mkdir -p .dev/run; remember up $$; remember postgres $$
+        printf '%s\\n' /tmp/sockets 127.0.0.1:1 127.0.0.1:2 >.dev/run/addresses
+        shell env"""
+    lines = run_function(tmp_path, script, env={"PGHOST": "elsewhere", "PGPORT": "1"}).stdout.splitlines()
+    assert {line for line in lines if line.startswith("PG")} == {
+        "PGHOST=/tmp/sockets", "PGUSER=app", "PGDATABASE=whopline"}
+
+
 ENV_FILE = r"""# a comment
 PLAIN=one
   SPACED = two words  

@@ -82,6 +82,55 @@ def payment(shape="v1-nested", id="pay_T3stReceipt001", user="user_T3stMarisol01
     return body
 
 
+OLDER_EVENTS = {"membership.activated": "membership.went_valid",
+                "membership.deactivated": "membership.went_invalid"}
+
+
+def membership(shape="v1-nested", id="mem_T3stMarisol001", user="user_T3stMarisol01",
+               plan="plan_T3stMonthly01", company=COMPANY, metadata=None, webhook_id=None,
+               event="membership.activated", began=None):
+    """The same membership in any of SHAPES; v5 and v2 call the event by their own name for it.
+
+    user=None and plan=None leave them out. webhook_id as in payment().
+    """
+    began = int(began if began is not None else time.time())
+    ends = began + 30 * 86400
+    v1 = shape.startswith("v1")
+    if shape == "v1-flat":  # only its beginning has been recorded
+        body = vector("v1", "membership.activated", flat=True)
+        body["type"] = event
+    else:
+        body = vector(shape.split("-")[0], event if v1 else OLDER_EVENTS.get(event, event))
+    data = body["data"]
+    data["id"] = id
+    if shape == "v1-flat" and event == "membership.deactivated":
+        data["status"] = "canceled"
+    if metadata is not None:
+        data["metadata"] = metadata
+    if v1:
+        body["id"] = webhook_id or new_id("msg")
+        body["timestamp"] = iso(began + 1)
+        body["company_id"] = company
+        data["created_at"] = iso(began)
+    else:
+        data.update(created_at=began, renewal_period_start=began, renewal_period_end=ends)
+    if shape == "v1-nested":
+        data.update(updated_at=iso(began + 1), joined_at=iso(began), renewal_period_start=iso(began),
+                    renewal_period_end=iso(ends))
+        data["company"]["id"] = company
+        set_object(data, "user", user)
+        set_object(data, "plan", plan)
+    elif shape == "v1-flat":
+        data.update(current_period_end=iso(ends), user_id=user, plan_id=plan)
+        data["account"]["id"] = company
+    elif shape == "v5":
+        data.update(page_id=company, user_id=user, plan_id=plan)
+    else:  # v2 names no company
+        set_object(data, "user", user)
+        set_object(data, "plan", plan)
+    return body
+
+
 def set_object(data, name, id):
     if id is None:
         data[name] = None

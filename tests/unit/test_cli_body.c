@@ -225,7 +225,44 @@ static void test_forged_ids(void **state)
 
     request.generation = "v9";
     err = forge_make(&forge, &request, &forged);
-    assert_int_equal(err.code, ERR_NOT_FOUND);
+    assert_int_equal(err.code, ERR_USAGE);
+    assert_non_null(strstr(err.text, "but as v1-flat, v1, v2-short, v2, v5"));
+    buf_close(&forged.bytes);
+
+    request.generation = NULL;
+    request.kind = "payment.suceeded";
+    err = forge_make(&forge, &request, &forged);
+    assert_int_equal(err.code, ERR_USAGE);
+    assert_non_null(strstr(err.text, "did you mean payment.succeeded?"));
+    buf_close(&forged.bytes);
+    forge_close(&forge);
+}
+
+static void test_ids_are_those_of_the_body(void **state)
+{
+    (void)state;
+    struct sender_target target = {.path = "/webhooks/whop", .host = "127.0.0.1:1"};
+    struct forge forge;
+    struct forged forged;
+    const char *sets[] = {"data.user=null"};
+    struct forge_request request = {.kind = "membership.activated",
+                                    .values = {.company = "biz_1", .membership = "mem_7"},
+                                    .sets = sets,
+                                    .set_count = 1};
+    struct err err = forge_init(&forge, "ws_secret", &target);
+    assert_int_equal(err.code, ERR_OK);
+    err = forge_make(&forge, &request, &forged);
+    assert_int_equal(err.code, ERR_OK);
+    assert_string_equal(forged.ids[FORGED_MEMBERSHIP], "mem_7");
+    assert_string_equal(forged.ids[FORGED_PAYMENT], "");
+    assert_string_equal(forged.ids[FORGED_USER], "");
+    buf_close(&forged.bytes);
+
+    request.generation = "v5"; /* which calls it membership.went_valid */
+    err = forge_make(&forge, &request, &forged);
+    assert_int_equal(err.code, ERR_OK);
+    assert_non_null(strstr(buf_text(&forged.bytes), "\"membership.went_valid\""));
+    assert_string_equal(forged.ids[FORGED_MEMBERSHIP], "mem_7");
     buf_close(&forged.bytes);
     forge_close(&forge);
 }
@@ -246,6 +283,7 @@ int main(void)
         cmocka_unit_test(test_amounts),
         cmocka_unit_test(test_every_sample_renders),
         cmocka_unit_test(test_forged_ids),
+        cmocka_unit_test(test_ids_are_those_of_the_body),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

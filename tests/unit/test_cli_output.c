@@ -47,6 +47,26 @@ static void test_table_without_heads(void **state)
     buf_close(&out);
 }
 
+#define DIGITS "0123456789abcdef"
+
+static void test_long_ids_are_cut(void **state)
+{
+    (void)state;
+    struct table table;
+    struct buf out = {0};
+    table_init(&table, NULL, 1);
+    table_add_short(&table, "x/mac:" DIGITS DIGITS DIGITS DIGITS);
+    table_add_short(&table, "for mac:" DIGITS DIGITS DIGITS DIGITS ", mac:" DIGITS " and more");
+    table_add_short(&table, "mac:" DIGITS DIGITS DIGITS DIGITS "0");
+    table_add_short(&table, "msg_1");
+    table_add_short(&table, NULL);
+    table_write(&table, "", &out);
+    assert_string_equal(buf_text(&out), "x/mac:0123456789ab\n"
+                                        "for mac:0123456789ab, mac:" DIGITS " and more\n"
+                                        "mac:" DIGITS DIGITS DIGITS DIGITS "0\nmsg_1\n-\n");
+    buf_close(&out);
+}
+
 static void test_control_characters_are_harmless(void **state)
 {
     (void)state;
@@ -203,6 +223,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_table_aligns),
         cmocka_unit_test(test_table_without_heads),
+        cmocka_unit_test(test_long_ids_are_cut),
         cmocka_unit_test(test_control_characters_are_harmless),
         cmocka_unit_test(test_ages),
         cmocka_unit_test(test_numbers),
