@@ -77,7 +77,7 @@ def test_runners_at_once_take_turns(empty):
     for name in MIGRATIONS:
         assert sum(f"applied {name}" in run.stdout for run in runs) == 1
     assert empty.applied() == MIGRATIONS
-    assert empty.sql("SELECT slug, whop_company_id FROM tenants") == [("biz_a", "biz_A")]
+    assert empty.sql("SELECT slug, whop_company_id FROM tenants") == [("biz_A", "biz_A")]
     assert sum("made biz_A a tenant" in run.stdout for run in runs) == 1
 
 
@@ -259,7 +259,7 @@ FILTERS = (
     (["--status", "running"], ["msg_busy"]),
     (["--user", "user_1"], ["msg_again", "msg_paid"]),
     (["--payment", "pay_1"], ["msg_again", "msg_paid"]),
-    (["--tenant", whop.COMPANY.lower(), "--limit", "1"], ["msg_busy"]),
+    (["--tenant", whop.COMPANY, "--limit", "1"], ["msg_busy"]),
     (["--tenant", "biz_nobody"], []),
 )
 
@@ -313,7 +313,7 @@ def test_tenants_are_named_where_there_are_several(history):
     assert "TENANT" not in history.cli("events").stdout
     history.sql("INSERT INTO tenants (slug, whop_company_id) VALUES ('second', 'biz_second')")
     people = history.cli("events").stdout
-    assert "TENANT" in people and whop.COMPANY.lower() in people
+    assert "TENANT" in people and whop.COMPANY in people
 
 
 def test_control_characters_never_reach_the_terminal(stack):

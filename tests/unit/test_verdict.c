@@ -101,7 +101,7 @@ static void test_reason_is_cut_between_characters(void **state)
                 memcpy(err.text + strlen(err.text), parts[p], strlen(parts[p]));
             struct verdict verdict = verdict_decide(&err, 0, 0, &limits, 0);
             size_t len = strlen(verdict.reason);
-            assert_true(len < sizeof verdict.reason && len + 5 > sizeof verdict.reason);
+            assert_true(len < sizeof verdict.reason && len + 6 > sizeof verdict.reason);
             assert_int_equal((len - shift) % strlen(parts[p]), 0);
         }
     }
