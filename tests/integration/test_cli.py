@@ -644,7 +644,6 @@ def test_every_bad_form_is_refused(stack):
     assert stack.cli("send", "payment.succeeded", "--expect", "401", check=False).returncode == 1
 
 
-@pytest.mark.tsan
 def test_one_id_many_times_at_once_is_one_event(stack):
     stack.start("ingest")
     sent = stack.cli_json("send", "payment.succeeded", "--id", "msg_ten", "--payment", "pay_ten",

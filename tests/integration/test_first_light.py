@@ -65,7 +65,6 @@ def assert_granted_once(stack, payment, timeout=20):
 
 # ---- The plain way --------------------------------------------------------------------------------
 
-@pytest.mark.tsan
 def test_a_signed_payment_becomes_credits(stack):
     add_plan(stack)
     stack.up()
@@ -75,7 +74,6 @@ def test_a_signed_payment_becomes_credits(stack):
     assert status == ("routed",)
 
 
-@pytest.mark.tsan
 def test_what_is_not_whops_is_refused(stack):
     add_plan(stack)
     stack.up()
@@ -109,7 +107,6 @@ def test_pack_id_finds_the_plan_when_the_plan_is_unknown(stack):
 
 # ---- C. The same thing again and again ------------------------------------------------------------
 
-@pytest.mark.tsan
 def test_one_event_ten_times_at_once_then_replayed(stack):
     add_plan(stack)
     stack.up()

@@ -64,7 +64,6 @@ def is_empty(stack):
             and redis.hlen(STREAM + ":d") == 0 and not redis.keys("wl:{0}:seen:*"))
 
 
-@pytest.mark.tsan
 def test_a_killed_workers_jobs_run_elsewhere(stack):
     add_plan(stack)
     for number in range(40):
@@ -83,7 +82,6 @@ def test_a_killed_workers_jobs_run_elsewhere(stack):
     stack.eventually(lambda: is_empty(stack))
 
 
-@pytest.mark.tsan
 def test_sigterm_gives_back_what_has_not_begun(stack):
     add_plan(stack)
     first = stack.start("credits", env={"SLOTS": 1, "LEASE_MS": 60000})
@@ -271,7 +269,6 @@ def test_poison_is_set_aside(stack):
     stack.eventually(lambda: state(stack, fine)[0] == "done")
 
 
-@pytest.mark.tsan
 def test_redis_restarts(stack):
     add_plan(stack)
     stack.start("scheduler")
@@ -286,7 +283,6 @@ def test_redis_restarts(stack):
     assert balance(stack) == 3 * CREDITS
 
 
-@pytest.mark.tsan
 def test_flushall_is_noticed_and_repaired(stack):
     add_plan(stack)
     # Never stale: only the lost epoch can bring the jobs back.
