@@ -23,6 +23,7 @@ struct report {
     struct buf people;
     struct buf attention; /* one line each */
     struct buf broken;
+    uv_loop_t loop;
     struct redis *redis;
 };
 
@@ -179,28 +180,6 @@ static struct err try_postgresql(struct report *report)
     return report_attention(report);
 }
 
-static void report_postgresql(struct report *report)
-{
-    json_begin_object(&report->json, "postgresql");
-    struct buf inside = {0};
-    struct json_writer outer = report->json;
-    struct json_writer writer = {.out = &inside};
-    report->json = writer;
-    struct err err = try_postgresql(report);
-    report->json = outer;
-    json_put_flag(&report->json, "ok", !err_failed(&err));
-    if (err_failed(&err)) {
-        json_put_text(&report->json, "error", err_text(&err));
-        buf_printf(&report->people, "PostgreSQL  %s\n", err_text(&err));
-        buf_printf(&report->broken, "%s\n", err_text(&err));
-    } else {
-        buf_add_text(report->json.out, ",");
-        buf_add(report->json.out, inside.ptr, inside.len);
-    }
-    json_end_object(&report->json);
-    buf_close(&inside);
-}
-
 /* --- Redis ----------------------------------------------------------------------------------- */
 
 static struct err ask(struct report *report, const char *command, const char *key, const char *more,
@@ -343,7 +322,7 @@ static struct err try_redis(struct report *report)
     json_put_integer(&report->json, "keys", keys);
     output_number(keys, number);
     buf_printf(&report->people,
-               "\nRedis       ok, %s keys (nearly all of them remembered event ids)\n", number);
+               "Redis       ok, %s keys (nearly all of them remembered event ids)\n", number);
     TRY(report_queues(report));
     key_events_dead(report->cli->config.stream_prefix, key);
     TRY(ask_integer(report, "XLEN", key, &dead));
@@ -354,32 +333,34 @@ static struct err try_redis(struct report *report)
     return ERR_NONE;
 }
 
-static struct err open_redis(struct report *report, uv_loop_t *loop)
+static struct err open_and_try_redis(struct report *report)
 {
     const char *url = report->cli->config.redis_url;
     if (url[0] == '\0')
         return err_make(ERR_CONFIG, "REDIS_URL is not set, so Redis cannot be asked");
-    struct redis_options options = {.loop = loop, .url = url, .timeout_ms = REDIS_TIMEOUT_MS};
-    return redis_new(&options, &report->redis);
+    const struct redis_options options = {
+        .loop = &report->loop, .url = url, .timeout_ms = REDIS_TIMEOUT_MS};
+    TRY(redis_new(&options, &report->redis));
+    return try_redis(report);
 }
 
-static void report_redis(struct report *report)
+/* --- together -------------------------------------------------------------------------------- */
+
+/* Asks one store. What it said so far counts only if it said all: a store that breaks off is
+ * reported as broken, and the other is asked all the same. */
+static void report_store(struct report *report, const char *key, const char *label,
+                         struct err (*try_it)(struct report *))
 {
-    uv_loop_t loop;
     struct buf inside = {0};
-    struct json_writer outer;
-    uv_loop_init(&loop);
-    json_begin_object(&report->json, "redis");
-    outer = report->json;
+    json_begin_object(&report->json, key);
+    struct json_writer outer = report->json;
     report->json = (struct json_writer){.out = &inside};
-    struct err err = open_redis(report, &loop);
-    if (!err_failed(&err))
-        err = try_redis(report);
+    struct err err = try_it(report);
     report->json = outer;
     json_put_flag(&report->json, "ok", !err_failed(&err));
     if (err_failed(&err)) {
         json_put_text(&report->json, "error", err_text(&err));
-        buf_printf(&report->people, "\nRedis       %s\n", err_text(&err));
+        buf_printf(&report->people, "%-11s %s\n", label, err_text(&err));
         buf_printf(&report->broken, "%s\n", err_text(&err));
     } else {
         buf_add_text(report->json.out, ",");
@@ -387,13 +368,19 @@ static void report_redis(struct report *report)
     }
     json_end_object(&report->json);
     buf_close(&inside);
-    if (report->redis != NULL)
-        redis_close(report->redis);
-    uv_run(&loop, UV_RUN_DEFAULT);
-    REQUIRE(uv_loop_close(&loop) == 0);
 }
 
-/* --- together -------------------------------------------------------------------------------- */
+static void report_stores(struct report *report)
+{
+    uv_loop_init(&report->loop);
+    report_store(report, "postgresql", "PostgreSQL", try_postgresql);
+    buf_add_text(&report->people, "\n");
+    report_store(report, "redis", "Redis", open_and_try_redis);
+    if (report->redis != NULL)
+        redis_close(report->redis);
+    uv_run(&report->loop, UV_RUN_DEFAULT);
+    REQUIRE(uv_loop_close(&report->loop) == 0);
+}
 
 static void add_lines(struct buf *out, const char *lines, enum output_tone tone, const char *label)
 {
@@ -443,8 +430,7 @@ static int run(struct cli *cli, int count, char **words)
     struct report report = {.cli = cli};
     report.json = (struct json_writer){.out = &report.json_text};
     json_begin_object(&report.json, NULL);
-    report_postgresql(&report);
-    report_redis(&report);
+    report_stores(&report);
     int status = finish(&report, json);
     buf_close(&report.json_text);
     buf_close(&report.people);

@@ -9,8 +9,6 @@
 
 #define MODULE "webhook"
 
-enum { PREFIX_MAX = 32 }; /* see service/keys.h */
-
 /* --- settings -------------------------------------------------------------------------------- */
 
 static unsigned scheme_bit(struct span name)
@@ -52,8 +50,6 @@ void webhook_init(struct webhook *webhook, const struct config *config, struct m
         .accept = {.prefix = config->stream_prefix, .ttl_s = config->dedupe_ttl_hours * 3600},
     };
     arena_init(&webhook->scratch);
-    if (strlen(config->stream_prefix) > PREFIX_MAX)
-        buf_printf(problems, "STREAM_PREFIX is longer than %d bytes\n", PREFIX_MAX);
     struct err err = signature_keys_new(config->whop_webhook_secret, &webhook->keys);
     if (err_failed(&err))
         buf_printf(problems, "WHOP_WEBHOOK_SECRET: %s\n", err_text(&err));

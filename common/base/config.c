@@ -266,6 +266,16 @@ static void load_one(struct config *config, const struct setting *setting, int p
     free(value);
 }
 
+/* Part of every key, before the hash tag in braces. */
+static void check_stream_prefix(const char *prefix, struct buf *problems)
+{
+    size_t plain =
+        strspn(prefix, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-");
+    if (prefix[plain] != '\0' || plain == 0 || plain > CONFIG_STREAM_PREFIX_MAX)
+        buf_printf(problems, "STREAM_PREFIX: 1 to %d letters, digits, dots, dashes, underscores\n",
+                   CONFIG_STREAM_PREFIX_MAX);
+}
+
 void config_load(struct config *config, enum config_program program, config_source *source,
                  void *context, struct buf *problems, struct buf *notes)
 {
@@ -274,6 +284,7 @@ void config_load(struct config *config, enum config_program program, config_sour
     for (size_t i = 0; i < ARRAY_LEN(settings); i++)
         if (settings[i].type != SETTING_GROUP)
             load_one(config, &settings[i], (int)program, &reader);
+    check_stream_prefix(config->stream_prefix, problems);
     for (size_t i = 0; i < ARRAY_LEN(ignored); i++) {
         const char *value = source(ignored[i].name, context);
         if (value != NULL && value[0] != '\0')

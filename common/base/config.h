@@ -31,6 +31,8 @@ struct config {
 #undef IGNORED
 };
 
+enum { CONFIG_STREAM_PREFIX_MAX = 32 }; /* bytes */
+
 /* Where a value comes from; NULL when not set. The process uses getenv. */
 typedef const char *config_source(const char *name, void *context);
 

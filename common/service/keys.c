@@ -1,12 +1,12 @@
 #include "service/keys.h"
 
-#include <stdio.h>
+#include "base/config.h"
 
-enum { PREFIX_MAX = 32 };
+#include <stdio.h>
 
 static void write_key(const char *prefix, const char *name, const char *suffix, char out[KEY_MAX])
 {
-    REQUIRE(strlen(prefix) <= PREFIX_MAX);
+    REQUIRE(strlen(prefix) <= CONFIG_STREAM_PREFIX_MAX);
     snprintf(out, KEY_MAX, "%s:{0}:%s%s", prefix, name, suffix);
 }
 

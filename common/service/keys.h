@@ -14,7 +14,7 @@ enum { KEY_MAX = 128 };
 
 #define KEYS_GROUP "g"
 
-/* Each writes a NUL-terminated key; prefix at most 32 bytes. */
+/* Each writes a NUL-terminated key; prefix at most CONFIG_STREAM_PREFIX_MAX bytes. */
 void key_stream(const char *prefix, enum queue_name queue, char out[KEY_MAX]);
 void key_delayed(const char *prefix, enum queue_name queue, char out[KEY_MAX]); /* :z */
 void key_fields(const char *prefix, enum queue_name queue, char out[KEY_MAX]);  /* :d */

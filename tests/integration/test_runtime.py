@@ -351,7 +351,7 @@ def test_refused_at_start(stack):
 
 def test_every_wrong_setting_is_named_at_once(stack):
     env = {"DATABASE_URL": "", "REDIS_URL": "", "SLOTS": "many", "LEASE_MS": "5", "LOG_LEVEL": "loud",
-           "ALLOW_VOLATILE_REDIS": "perhaps"}
+           "ALLOW_VOLATILE_REDIS": "perhaps", "STREAM_PREFIX": "a{b}"}
     proc = stack.start("credits", env=env, ready=False)
     proc.allowed.add(2)
     assert proc.wait_exit() == 2
