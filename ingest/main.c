@@ -4,11 +4,11 @@
  * No PostgreSQL and no outside calls: an event is safe once Redis has it. */
 #include "base/log.h"
 #include "ingest/private.h"
+#include "io/redis_url.h"
 #include "runtime/process.h"
 #include "service/redis_check.h"
 #include "service/scripts.h"
 
-#include <stdio.h>
 
 #define MODULE "ingest"
 
@@ -127,48 +127,38 @@ static struct err connect_redis(struct ingest *ingest)
 
 /* --- the start ------------------------------------------------------------------------------- */
 
-static struct err start_listening(struct ingest *ingest)
+static void check_settings(const struct config *config, struct buf *problems)
 {
-    TRY(server_listen(&ingest->server));
-    return private_listen(&ingest->private);
+    webhook_check(config, problems);
+    server_check(config, problems);
+    private_check(config, problems);
+    redis_url_check(config->redis_url, problems);
 }
 
-/* Everything that can be known to be wrong is said at once. Starts nothing that lasts. */
-static bool prepare(struct ingest *ingest)
+static struct err start(struct ingest *ingest)
 {
-    struct buf problems = {0};
-    webhook_init(&ingest->webhook, &ingest->process.config, &ingest->metrics, &problems);
-    server_init(&ingest->server, &ingest->process.loop, &ingest->webhook, &ingest->metrics,
-                &problems);
-    private_init(&ingest->private, &ingest->server, &problems);
-    struct err err = connect_redis(ingest);
-    if (err_failed(&err))
-        buf_printf(&problems, "REDIS_URL: %s\n", err_text(&err));
-    bool usable = problems.len == 0;
-    if (!usable)
-        fprintf(stderr, "%s cannot start:\n%s", ingest->process.name, buf_text(&problems));
-    buf_close(&problems);
-    return usable;
+    TRY(connect_redis(ingest));
+    TRY(server_listen(&ingest->server));
+    return private_listen(&ingest->private);
 }
 
 int main(int argc, char **argv)
 {
     struct ingest ingest = {.status = 0};
     int status = process_start(&ingest.process, argc, argv, "whopline-ingest",
-                               "takes in Whop's webhooks", CONFIG_INGEST);
+                               "takes in Whop's webhooks", CONFIG_INGEST, check_settings);
     if (status != PROCESS_GO)
         return status;
     ingest.process.on_stop = on_stop;
     ingest.process.data = &ingest;
+    webhook_init(&ingest.webhook, &ingest.process.config, &ingest.metrics);
+    server_init(&ingest.server, &ingest.process.loop, &ingest.webhook, &ingest.metrics);
+    private_init(&ingest.private, &ingest.server);
 
-    if (!prepare(&ingest)) {
-        stop(&ingest, 2);
-    } else {
-        struct err err = start_listening(&ingest);
-        if (err_failed(&err)) {
-            log_error(MODULE, "cannot start", LOG_TEXT("why", err_text(&err)));
-            stop(&ingest, 1);
-        }
+    struct err err = start(&ingest);
+    if (err_failed(&err)) {
+        log_error(MODULE, "cannot start", LOG_TEXT("why", err_text(&err)));
+        stop(&ingest, 1);
     }
     process_run(&ingest.process);
     webhook_close(&ingest.webhook);

@@ -183,18 +183,22 @@ static void on_connection(uv_stream_t *listener, int status)
 
 /* --- life ------------------------------------------------------------------------------------ */
 
-void private_init(struct private *private, const struct server *server, struct buf *problems)
+void private_check(const struct config *config, struct buf *problems)
 {
     struct sockaddr_storage address;
+    if (text_is_empty(config->private_listen))
+        return;
+    struct err err = net_parse(config->private_listen, &address);
+    if (err_failed(&err))
+        buf_printf(problems, "PRIVATE_LISTEN: %s\n", err_text(&err));
+}
+
+void private_init(struct private *private, const struct server *server)
+{
     memset(private, 0, sizeof *private);
     private->server = server;
     uv_timer_init(server->loop, &private->sweep);
     private->sweep.data = private;
-    if (text_is_empty(server->config->private_listen))
-        return;
-    struct err err = net_parse(server->config->private_listen, &address);
-    if (err_failed(&err))
-        buf_printf(problems, "PRIVATE_LISTEN: %s\n", err_text(&err));
 }
 
 struct err private_listen(struct private *private)

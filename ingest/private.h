@@ -23,8 +23,9 @@ struct private
     char read_buffer[4096];
 };
 
-/* An empty PRIVATE_LISTEN is no problem and means none. */
-void private_init(struct private *private, const struct server *server, struct buf *problems);
+/* Adds a line to problems if PRIVATE_LISTEN cannot be used; an empty one means none. */
+void private_check(const struct config *config, struct buf *problems);
+void private_init(struct private *private, const struct server *server);
 MUST_CHECK struct err private_listen(struct private *private);
 void private_close(struct private *private);
 

@@ -182,11 +182,19 @@ static void on_connection(uv_stream_t *listener, int status)
 
 /* --- life ------------------------------------------------------------------------------------ */
 
+void server_check(const struct config *config, struct buf *problems)
+{
+    struct sockaddr_storage address;
+    raise_file_limit(config, problems);
+    struct err err = net_parse(config->http_listen, &address);
+    if (err_failed(&err))
+        buf_printf(problems, "HTTP_LISTEN: %s\n", err_text(&err));
+}
+
 void server_init(struct server *server, uv_loop_t *loop, struct webhook *webhook,
-                 struct metrics *metrics, struct buf *problems)
+                 struct metrics *metrics)
 {
     const struct config *config = webhook->config;
-    struct sockaddr_storage address;
     memset(server, 0, sizeof *server);
     server->loop = loop;
     server->config = config;
@@ -200,10 +208,6 @@ void server_init(struct server *server, uv_loop_t *loop, struct webhook *webhook
     server->timeouts_ms[CONN_LINGERING] = LINGER_MS;
     uv_timer_init(loop, &server->sweep);
     server->sweep.data = server;
-    raise_file_limit(config, problems);
-    struct err err = net_parse(config->http_listen, &address);
-    if (err_failed(&err))
-        buf_printf(problems, "HTTP_LISTEN: %s\n", err_text(&err));
 }
 
 struct err server_listen(struct server *server)

@@ -33,9 +33,11 @@ struct server {
 };
 
 /* Adds a line to problems for each setting that cannot be used, e.g. more connections than this
- * process may have files; raises that limit where it may. Starts nothing. */
+ * process may have files; raises that limit where it may. */
+void server_check(const struct config *config, struct buf *problems);
+/* With settings that have passed. Starts nothing. */
 void server_init(struct server *server, uv_loop_t *loop, struct webhook *webhook,
-                 struct metrics *metrics, struct buf *problems);
+                 struct metrics *metrics);
 MUST_CHECK struct err server_listen(struct server *server);
 /* No new connections, no new requests; what is in flight ends within HTTP_DRAIN_MS. */
 void server_drain(struct server *server);

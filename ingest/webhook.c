@@ -22,6 +22,7 @@ static unsigned scheme_bit(struct span name)
     return 0;
 }
 
+/* problems: NULL when it is known that there are none. */
 static unsigned parse_schemes(const char *text, struct buf *problems)
 {
     unsigned schemes = 0;
@@ -29,37 +30,46 @@ static unsigned parse_schemes(const char *text, struct buf *problems)
         text += strspn(text, ", ");
         struct span name = {text, strcspn(text, ", ")};
         unsigned bit = scheme_bit(name);
-        if (bit == 0 && name.len > 0)
+        if (bit == 0 && name.len > 0 && problems != NULL)
             buf_printf(problems, "WEBHOOK_SCHEMES: no such scheme: %.*s\n", (int)name.len,
                        name.ptr);
         schemes |= bit;
         text += name.len;
     }
-    if (schemes == 0)
+    if (schemes == 0 && problems != NULL)
         buf_add_text(problems, "WEBHOOK_SCHEMES names no scheme\n");
     return schemes;
 }
 
-void webhook_init(struct webhook *webhook, const struct config *config, struct metrics *metrics,
-                  struct buf *problems)
+void webhook_check(const struct config *config, struct buf *problems)
+{
+    struct signature_keys *keys = NULL;
+    parse_schemes(config->webhook_schemes, problems);
+    if (text_is_empty(config->whop_webhook_secret))
+        return;
+    struct err err = signature_keys_new(config->whop_webhook_secret, &keys);
+    if (err_failed(&err))
+        buf_printf(problems, "WHOP_WEBHOOK_SECRET: %s\n", err_text(&err));
+    else
+        signature_keys_free(keys);
+}
+
+void webhook_init(struct webhook *webhook, const struct config *config, struct metrics *metrics)
 {
     *webhook = (struct webhook){
         .config = config,
         .metrics = metrics,
-        .schemes = parse_schemes(config->webhook_schemes, problems),
+        .schemes = parse_schemes(config->webhook_schemes, NULL),
         .accept = {.prefix = config->stream_prefix, .ttl_s = config->dedupe_ttl_hours * 3600},
     };
     arena_init(&webhook->scratch);
     struct err err = signature_keys_new(config->whop_webhook_secret, &webhook->keys);
-    if (err_failed(&err))
-        buf_printf(problems, "WHOP_WEBHOOK_SECRET: %s\n", err_text(&err));
+    REQUIRE(!err_failed(&err));
 }
 
 void webhook_close(struct webhook *webhook)
 {
-    if (webhook->keys != NULL)
-        signature_keys_free(webhook->keys);
-    webhook->keys = NULL;
+    signature_keys_free(webhook->keys);
     accept_close(&webhook->accept);
     arena_close(&webhook->scratch);
 }

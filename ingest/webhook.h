@@ -39,10 +39,10 @@ struct webhook_request {
     char event_id[SIGNATURE_ID_MAX + 64];
 };
 
-/* Adds a line to problems for each setting that cannot be used. The Redis connection is the
- * caller's to put into accept.redis. */
-void webhook_init(struct webhook *webhook, const struct config *config, struct metrics *metrics,
-                  struct buf *problems);
+/* Adds a line to problems for each setting that cannot be used. */
+void webhook_check(const struct config *config, struct buf *problems);
+/* With settings that have passed. The Redis connection is the caller's to put into accept.redis. */
+void webhook_init(struct webhook *webhook, const struct config *config, struct metrics *metrics);
 void webhook_close(struct webhook *webhook);
 
 /* Events can be accepted now. */

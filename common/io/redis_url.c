@@ -143,3 +143,14 @@ void redis_url_close(struct redis_url *url)
     free(url->password);
     *url = (struct redis_url){0};
 }
+
+void redis_url_check(const char *text, struct buf *problems)
+{
+    struct redis_url url;
+    if (text_is_empty(text))
+        return;
+    struct err err = redis_url_parse(text, &url);
+    if (err_failed(&err))
+        buf_printf(problems, "%s\n", err_text(&err));
+    redis_url_close(&url);
+}

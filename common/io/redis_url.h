@@ -1,6 +1,7 @@
 #ifndef WHOPLINE_REDIS_URL_H
 #define WHOPLINE_REDIS_URL_H
 /* REDIS_URL taken apart. Pure; any thread. */
+#include "base/buf.h"
 #include "base/err.h"
 
 struct redis_url {
@@ -16,5 +17,7 @@ struct redis_url {
  * in user, password and path. CONFIG otherwise; the text never shows the password. */
 MUST_CHECK struct err redis_url_parse(const char *text, struct redis_url *out);
 void redis_url_close(struct redis_url *url);
+/* For a program's settings: adds a line to problems unless text is understood; "" is left alone. */
+void redis_url_check(const char *text, struct buf *problems);
 
 #endif

@@ -5,7 +5,16 @@
 
 #include <stdlib.h>
 
-enum { PROMOTE_MAX_MS = 1000 }; /* longest time a due job may wait for its promotion */
+enum {
+    PROMOTE_MAX_MS = 1000, /* longest time a due job may wait for its promotion */
+    ENTRY_MAX = 48,        /* "1700000000000-0": two 64-bit numbers, a dash and a NUL */
+};
+
+/* An entry that is ours and has not been started: it waits until it can run alone. */
+struct suspect {
+    struct suspect *next;
+    char entry[ENTRY_MAX];
+};
 
 static void on_beaten(const struct err *err, const struct redis_reply *reply, void *data)
 {
@@ -41,36 +50,88 @@ static void on_beat(uv_timer_t *timer)
         return;
     beat_list(loop, &loop->running);
     beat_list(loop, &loop->ready);
+    for (const struct suspect *suspect = loop->suspects; suspect != NULL; suspect = suspect->next) {
+        struct span entry = span_of(suspect->entry);
+        queue_beat(&loop->queue, &entry, 1, on_beaten, loop);
+    }
 }
+
+/* --- taking over ----------------------------------------------------------------------------- */
 
 struct starting {
     struct loop *loop;
-    char entry[32];
+    bool alone;
+    char entry[ENTRY_MAX];
 };
+
+static void add_suspect(struct loop *loop, const char *entry)
+{
+    struct suspect **last = &loop->suspects;
+    struct suspect *suspect = mem_zalloc(sizeof *suspect);
+    memcpy(suspect->entry, entry, sizeof suspect->entry);
+    while (*last != NULL)
+        last = &(*last)->next;
+    *last = suspect;
+    log_warning("worker",
+                "an entry has brought workers down, or ran beside one that did: it will "
+                "run alone",
+                LOG_TEXT("entry", entry));
+}
+
+static bool is_held(const struct loop *loop, struct span entry)
+{
+    for (const struct suspect *suspect = loop->suspects; suspect != NULL; suspect = suspect->next)
+        if (span_equal(span_of(suspect->entry), entry))
+            return true;
+    return job_list_has(&loop->running, entry) || job_list_has(&loop->ready, entry);
+}
 
 static void on_started(const struct err *err, const struct redis_reply *reply, void *data)
 {
     struct starting *start = data;
     struct loop *loop = start->loop;
+    bool suspect = false;
+    struct job *job = NULL;
     loop->starting--;
-    struct job *job = err == NULL ? queue_take_start(reply, span_of(start->entry)) : NULL;
+    if (err == NULL)
+        job = queue_take_start(reply, span_of(start->entry), &suspect);
     if (job != NULL) {
         log_info("worker", "took over a job whose worker is gone", LOG_TEXT("job", job->id),
                  LOG_INT("deliveries", job->deliveries));
         intake_take(loop, job);
+    } else if (suspect && loop->phase == PHASE_WORKING) {
+        add_suspect(loop, start->entry);
     }
+    if (job == NULL && start->alone)
+        loop->alone = false; /* it was not ours any more */
     free(start);
     loop_advance(loop);
 }
 
-static void start_reclaimed(struct loop *loop, struct span entry)
+static void start_entry(struct loop *loop, struct span entry, bool alone)
 {
     struct starting *start = mem_zalloc(sizeof *start);
     REQUIRE(entry.len < sizeof start->entry);
     start->loop = loop;
+    start->alone = alone;
     memcpy(start->entry, entry.ptr, entry.len);
     loop->starting++;
-    queue_start(&loop->queue, entry, on_started, start);
+    queue_start(&loop->queue, entry, alone, on_started, start);
+}
+
+bool lease_isolate(struct loop *loop)
+{
+    struct suspect *suspect = loop->suspects;
+    if (suspect == NULL || loop->alone)
+        return loop->alone;
+    bool quiet = loop->busy == 0 && loop->ready.count == 0 && loop->starting == 0 && !loop->reading;
+    if (quiet && redis_is_ready(loop->redis) && !intake_is_paused(loop)) {
+        loop->alone = true;
+        loop->suspects = suspect->next;
+        start_entry(loop, span_of(suspect->entry), true);
+        free(suspect);
+    }
+    return true;
 }
 
 static void reclaim_more(struct loop *loop);
@@ -89,8 +150,8 @@ static void on_reclaimed(const struct err *err, const struct redis_reply *reply,
     loop->cursor[cursor.len] = '\0';
     for (size_t i = 0; i < redis_reply_count(ids); i++) {
         struct span entry = redis_reply_text(redis_reply_at(ids, i));
-        if (!job_list_has(&loop->running, entry) && !job_list_has(&loop->ready, entry))
-            start_reclaimed(loop, entry);
+        if (loop->phase == PHASE_WORKING && !is_held(loop, entry))
+            start_entry(loop, entry, false);
     }
     if (strcmp(loop->cursor, "0-0") != 0)
         reclaim_more(loop);
@@ -100,9 +161,9 @@ static void on_reclaimed(const struct err *err, const struct redis_reply *reply,
 static void reclaim_more(struct loop *loop)
 {
     size_t count = intake_room(loop);
-    if (loop->phase != PHASE_WORKING || loop->reclaiming || count == 0 || !loop->group_known ||
-        !redis_is_ready(loop->redis) || clock_mono_ms() < loop->reclaim_from_ms ||
-        intake_is_paused(loop))
+    if (loop->phase != PHASE_WORKING || loop->reclaiming || count == 0 || loop->suspects != NULL ||
+        loop->alone || !loop->group_known || !redis_is_ready(loop->redis) ||
+        clock_mono_ms() < loop->reclaim_from_ms || intake_is_paused(loop))
         return;
     loop->reclaiming = true;
     queue_reclaim(&loop->queue, loop->config->lease_ms, loop->cursor,
@@ -162,6 +223,12 @@ void lease_init(struct loop *loop)
 
 void lease_close(struct loop *loop)
 {
+    /* Their leases run out, and the next owner finds them as suspect as they are. */
+    while (loop->suspects != NULL) {
+        struct suspect *suspect = loop->suspects;
+        loop->suspects = suspect->next;
+        free(suspect);
+    }
     uv_close((uv_handle_t *)&loop->beat, NULL);
     uv_close((uv_handle_t *)&loop->reclaim, NULL);
     uv_close((uv_handle_t *)&loop->promote, NULL);

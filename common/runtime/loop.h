@@ -58,14 +58,16 @@ struct loop {
     struct slot_thread **finished;
     struct relay_request **relays;
 
-    struct job_list ready;   /* read, waiting for a slot */
-    struct job_list running; /* on slots or being settled: leases are prolonged */
-    struct held *unsettled;  /* waiting for a connection */
-    bool refused;            /* Redis refused a verdict: wait for the settle timer */
-    size_t settling;         /* calls on the wire */
-    size_t starting;         /* START calls on the wire */
-    size_t busy;             /* slots with a run */
-    size_t forced;           /* jobs being given back after the grace */
+    struct job_list ready;    /* read, waiting for a slot */
+    struct job_list running;  /* on slots or being settled: leases are prolonged */
+    struct held *unsettled;   /* waiting for a connection */
+    bool refused;             /* Redis refused a verdict: wait for the settle timer */
+    size_t settling;          /* calls on the wire */
+    struct suspect *suspects; /* lease.c: entries that are to run alone, not started yet */
+    bool alone;               /* one of them is being started, or runs */
+    size_t starting;          /* START calls on the wire */
+    size_t busy;              /* slots with a run */
+    size_t forced;            /* jobs being given back after the grace */
 
     uv_timer_t beat;
     uv_timer_t reclaim;
@@ -90,6 +92,8 @@ void intake_take(struct loop *loop, struct job *job);
 /* lease.c */
 void lease_init(struct loop *loop); /* its timers */
 void lease_close(struct loop *loop);
+/* If there are suspects: starts one as soon as nothing else of ours runs. True: read no more. */
+bool lease_isolate(struct loop *loop);
 void lease_renew(struct loop *loop); /* after a (re)connection: ours first, others' much later */
 
 /* settle.c */

@@ -59,18 +59,21 @@ static void log_lines(struct buf *text)
         log_info("config", line);
 }
 
-static int load_settings(struct process *process, enum config_program program, bool check)
+static int load_settings(struct process *process, enum config_program program, process_check *more,
+                         bool check_only)
 {
     struct buf problems = {0};
     struct buf notes = {0};
     config_load(&process->config, program, config_getenv, NULL, &problems, &notes);
     start_log(process->name, &process->config, &problems);
+    if (more != NULL)
+        more(&process->config, &problems);
     log_lines(&notes);
     int status = PROCESS_GO;
     if (problems.len > 0) {
         fprintf(stderr, "%s cannot start:\n%s", process->name, buf_text(&problems));
         status = 2;
-    } else if (check) {
+    } else if (check_only) {
         printf("%s: settings are complete\n", process->name);
         status = 0;
     }
@@ -125,13 +128,13 @@ static void catch_signals(struct process *process)
 }
 
 int process_start(struct process *process, int argc, char **argv, const char *name,
-                  const char *purpose, enum config_program program)
+                  const char *purpose, enum config_program program, process_check *check)
 {
     static const struct option options[] = {{"help", no_argument, NULL, 'h'},
                                             {"version", no_argument, NULL, 'v'},
                                             {"check", no_argument, NULL, 'c'},
                                             {NULL, 0, NULL, 0}};
-    bool check = false;
+    bool check_only = false;
     int option;
     memset(process, 0, sizeof *process);
     process->name = name;
@@ -139,7 +142,7 @@ int process_start(struct process *process, int argc, char **argv, const char *na
         switch (option) {
         case 'h': print_help(name, purpose, program); return 0;
         case 'v': printf("%s %s\n", name, WHOPLINE_VERSION); return 0;
-        case 'c': check = true; break;
+        case 'c': check_only = true; break;
         default: return 2;
         }
     }
@@ -150,7 +153,7 @@ int process_start(struct process *process, int argc, char **argv, const char *na
 #ifdef WHOPLINE_FAULTS
     fault_load(getenv("FAULT"));
 #endif
-    int status = load_settings(process, program, check);
+    int status = load_settings(process, program, check, check_only);
     if (status != PROCESS_GO) {
         config_close(&process->config);
         return status;

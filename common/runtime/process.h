@@ -5,7 +5,8 @@
  *   int main(int argc, char **argv)
  *   {
  *       struct process process;
- *       int status = process_start(&process, argc, argv, "whopline-x", "does x", CONFIG_WORKER);
+ *       int status = process_start(&process, argc, argv, "whopline-x", "does x", CONFIG_WORKER,
+ *                                  NULL);
  *       if (status != PROCESS_GO) return status;
  *       ...
  *       process_run(&process);          until everything on the loop has been closed
@@ -33,10 +34,13 @@ struct process {
     uv_async_t signal; /* wakes the loop when a signal has come */
 };
 
+/* Adds a line to problems for each setting this program cannot use, beyond what config.def says. */
+typedef void process_check(const struct config *config, struct buf *problems);
+
 /* PROCESS_GO, or the exit status: 0 after --help or --version, 2 after wrong usage or settings, all
- * of whose problems are on stderr then. */
+ * of whose problems are on stderr then. check may be NULL. */
 int process_start(struct process *process, int argc, char **argv, const char *name,
-                  const char *purpose, enum config_program program);
+                  const char *purpose, enum config_program program, process_check *check);
 void process_run(struct process *process);
 /* Nothing else is open: lets go of the signals' handle, so that process_run returns. Loop thread.
  */

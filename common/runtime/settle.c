@@ -4,9 +4,8 @@
 
 #include <stdlib.h>
 
-enum {
-    REFUSED_PAUSE_MS = 1000
-}; /* an error reply, e.g. a missing permission, is no reason to spin */
+/* After an error reply, e.g. for a missing permission: no reason to spin. */
+enum { REFUSED_PAUSE_MS = 1000 };
 
 /* A call that settles several jobs at once. */
 struct settling {

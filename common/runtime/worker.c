@@ -1,6 +1,7 @@
 #include "runtime/worker.h"
 
 #include "base/log.h"
+#include "io/redis_url.h"
 #include "runtime/loop.h"
 #include "service/scripts.h"
 
@@ -104,6 +105,7 @@ static void finish_run(struct loop *loop, struct slot_thread *thread)
     for (size_t i = 0; i < run->count; i++)
         hold_verdict(loop, &run->jobs[i]);
     run->count = 0;
+    loop->alone = false; /* if it was: nothing else ran */
     if (run->database_is_down)
         intake_pause(loop);
     else
@@ -312,7 +314,8 @@ void loop_advance(struct loop *loop)
     case PHASE_WORKING:
         settle_all(loop);
         dispatch(loop);
-        intake_read(loop);
+        if (!lease_isolate(loop))
+            intake_read(loop);
         break;
     case PHASE_STOPPING:
         settle_all(loop);
@@ -364,11 +367,16 @@ static size_t largest_run(const struct worker *worker)
     return largest < RUN_JOBS_MAX ? largest : RUN_JOBS_MAX;
 }
 
+static void check_settings(const struct config *config, struct buf *problems)
+{
+    redis_url_check(config->redis_url, problems);
+}
+
 int worker_main(int argc, char **argv, const struct worker *worker)
 {
     struct loop *loop = mem_zalloc(sizeof *loop);
-    int status =
-        process_start(&loop->process, argc, argv, worker->name, worker->purpose, CONFIG_WORKER);
+    int status = process_start(&loop->process, argc, argv, worker->name, worker->purpose,
+                               CONFIG_WORKER, check_settings);
     if (status != PROCESS_GO) {
         free(loop);
         return status;

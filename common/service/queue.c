@@ -175,16 +175,25 @@ void queue_reclaim(struct queue *queue, int64_t lease_ms, const char *cursor, si
     redis_command(queue->redis, args, ARRAY_LEN(args), callback, data);
 }
 
-void queue_start(struct queue *queue, struct span entry, redis_callback *callback, void *data)
+void queue_start(struct queue *queue, struct span entry, bool alone, redis_callback *callback,
+                 void *data)
 {
-    const struct span args[] = {span_of(queue->stream), SPAN(KEYS_GROUP), span_of(queue->consumer),
-                                entry};
+    char suspect[NUMBER_SIZE];
+    const struct span args[] = {
+        span_of(queue->stream),
+        SPAN(KEYS_GROUP),
+        span_of(queue->consumer),
+        entry,
+        number_span(suspect, QUEUE_SUSPECT_DELIVERIES),
+        alone ? SPAN("1") : SPAN("0"),
+    };
     redis_eval(queue->redis, SCRIPT_START, 1, args, ARRAY_LEN(args), callback, data);
 }
 
-struct job *queue_take_start(const struct redis_reply *reply, struct span entry)
+struct job *queue_take_start(const struct redis_reply *reply, struct span entry, bool *suspect)
 {
-    if (redis_reply_is_nil(reply))
+    *suspect = redis_reply_count(reply) == 1;
+    if (redis_reply_is_nil(reply) || *suspect)
         return NULL;
     struct job *job = make_job(entry, redis_reply_at(reply, 1));
     job->deliveries = redis_reply_integer(redis_reply_at(reply, 0));

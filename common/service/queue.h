@@ -10,7 +10,11 @@
 #include "io/redis.h"
 #include "service/keys.h"
 
-enum { QUEUE_CONSUMER_MAX = 160 };
+enum {
+    QUEUE_CONSUMER_MAX = 160,
+    QUEUE_SUSPECT_DELIVERIES =
+        3, /* from this one on an entry runs alone: two workers died with it */
+};
 
 struct queue {
     struct redis *redis; /* borrowed; opened with scripts_all() */
@@ -71,9 +75,12 @@ struct job *queue_take_read(const struct redis_reply *reply);
 /* Ids whose lease of lease_ms has run out, now owned by us: reply is {cursor, ids, deleted}. */
 void queue_reclaim(struct queue *queue, int64_t lease_ms, const char *cursor, size_t count,
                    redis_callback *callback, void *data);
-void queue_start(struct queue *queue, struct span entry, redis_callback *callback, void *data);
-/* The job of a START's reply; NULL if it was not ours. */
-struct job *queue_take_start(const struct redis_reply *reply, struct span entry);
+/* alone: nothing else runs in this process, so that a suspect may be started. */
+void queue_start(struct queue *queue, struct span entry, bool alone, redis_callback *callback,
+                 void *data);
+/* The job of a START's reply. NULL if it was not ours, or if it is a suspect (then it is still
+ * ours, and neither started nor counted). */
+struct job *queue_take_start(const struct redis_reply *reply, struct span entry, bool *suspect);
 
 void queue_beat(struct queue *queue, const struct span *entries, size_t count,
                 redis_callback *callback, void *data);

@@ -269,6 +269,38 @@ def test_poison_is_set_aside(stack):
     stack.eventually(lambda: state(stack, fine)[0] == "done")
 
 
+def test_poison_takes_nobody_with_it(stack):
+    """Whatever ran beside the culprit is counted too, but from the third start on it runs alone."""
+    stack.expect_errors("msg=dead")
+    add_plan(stack)
+    stack.sql("""CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                   PERFORM pg_sleep(CASE WHEN NEW.whop_payment_id = 'pay_poison' THEN 60 ELSE 0.3 END);
+                   RETURN NEW; END $$;
+                 CREATE TRIGGER dawdle BEFORE INSERT ON payments FOR EACH ROW EXECUTE FUNCTION dawdle()""")
+    stack.start("scheduler")
+    poison = put(stack, "pay_poison")
+    fine = [put(stack, f"pay_innocent_{number}") for number in range(12)]
+
+    def poison_runs():
+        """Seen from PostgreSQL: a session has been in the trigger for longer than any other would."""
+        return stack.sql("""SELECT pid FROM pg_stat_activity WHERE datname = current_database()
+                            AND wait_event = 'PgSleep' AND now() - query_start > interval '0.7 s'""")
+
+    deaths = 0
+    while state(stack, poison)[0] == "queued":
+        worker = stack.start("credits", env={"LEASE_MS": 400, "READ_BLOCK_MS": 50})
+        stack.eventually(lambda: poison_runs() or state(stack, poison)[0] == "dead", timeout=20)
+        if state(stack, poison)[0] == "queued":
+            worker.kill9()
+            deaths += 1
+            stack.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                      " WHERE datname = current_database() AND wait_event = 'PgSleep'")
+    assert deaths == 5  # MAX_DELIVERIES
+    stack.eventually(lambda: all(state(stack, job)[0] == "done" for job in fine), timeout=20)
+    assert "poison" in state(stack, poison)[1]
+    assert balance(stack) == 12 * CREDITS
+
+
 def test_redis_restarts(stack):
     add_plan(stack)
     stack.start("scheduler")
