@@ -180,6 +180,17 @@ def test_a_worker_dies(stack, process, fault):
     assert_granted_once(stack, "pay_death", 30)
 
 
+@pytest.mark.parametrize("process", ["journal", "credits"])
+@pytest.mark.parametrize("fault", ["before_pg_commit:fail@1", "pg_commit_reply_lost:fail@1",
+                                   "done_reply_lost:fail@1"])
+def test_a_reply_is_lost_and_the_worker_lives(stack, process, fault):
+    add_plan(stack)
+    for name in ("ingest", "journal", "credits", "scheduler"):
+        stack.start(name, fault=fault if name == process else None)
+    assert whop.send(stack, whop.payment(id="pay_reply")) == 200
+    assert_granted_once(stack, "pay_reply")
+
+
 def test_ingest_dies_before_it_can_answer(stack):
     add_plan(stack)
     stack.up("journal", "credits", "scheduler")

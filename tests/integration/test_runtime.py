@@ -347,6 +347,20 @@ def test_a_lost_retry_is_offered_again(stack):
     assert balance(stack) == CREDITS
 
 
+def test_a_scheduler_dies_before_it_notes_what_it_relayed(stack):
+    add_plan(stack)
+    first = stack.start("scheduler", fault="after_enqueue_before_mark:kill")
+    job = put(stack, "pay_unmarked")
+    first.wait_exit()
+    assert stack.redis.client().xlen(STREAM) == 1
+    assert stack.sql("SELECT relayed_at FROM jobs") == [(None,)]
+    stack.start("scheduler")
+    stack.start("credits")
+    stack.eventually(lambda: state(stack, job)[0] == "done")
+    assert balance(stack) == CREDITS
+    stack.eventually(lambda: is_empty(stack))
+
+
 def test_two_workers_share_a_queue(stack):
     add_plan(stack)
     stack.start("scheduler")

@@ -153,6 +153,23 @@ static void client_end(uv_loop_t *loop, struct redis *redis)
     assert_int_equal(uv_loop_close(loop), 0);
 }
 
+/* A server, a client of it that is ready, and their end. */
+static struct redis *begin(struct server *server, uv_loop_t *loop, size_t script_count)
+{
+    uv_loop_init(loop);
+    server_start(server);
+    struct redis *redis = client_new(loop, server->url, script_count);
+    struct err err = redis_wait_ready(redis);
+    assert_int_equal(err.code, ERR_OK);
+    return redis;
+}
+
+static void end(struct server *server, uv_loop_t *loop, struct redis *redis)
+{
+    client_end(loop, redis);
+    server_stop(server);
+}
+
 /* {7, "hello"}, cut after every number of bytes. The command after it works on a new connection. */
 static void test_cut_everywhere(void **state)
 {
@@ -165,19 +182,15 @@ static void test_cut_everywhere(void **state)
             .script = {{TEXT_REPLY("SELECT", "+OK\r\n"), {"ECHO", whole, cut}},
                        {TEXT_REPLY("SELECT", "+OK\r\n"), TEXT_REPLY("ECHO", whole)}}};
         uv_loop_t loop;
-        uv_loop_init(&loop);
-        server_start(&server);
-        struct redis *redis = client_new(&loop, server.url, 0);
+        struct redis *redis = begin(&server, &loop, 0);
         struct seen first = {0};
         struct seen second = {0};
-        struct err err = redis_wait_ready(redis);
-        assert_int_equal(err.code, ERR_OK);
         redis_command(redis, command, 1, on_reply, &first);
         assert_int_equal(first.calls, 0); /* never from within */
         run_until(&loop, &first);
         if (cut < sizeof whole - 1) {
             assert_int_equal(first.code, ERR_REDIS_DOWN);
-            err = redis_wait_ready(redis);
+            struct err err = redis_wait_ready(redis);
             assert_int_equal(err.code, ERR_OK);
             redis_command(redis, command, 1, on_reply, &second);
             run_until(&loop, &second);
@@ -188,9 +201,8 @@ static void test_cut_everywhere(void **state)
             assert_int_equal(first.integer, 7);
             assert_string_equal(first.text, "hello");
         }
-        client_end(&loop, redis);
+        end(&server, &loop, redis);
         assert_int_equal(first.calls, 1);
-        server_stop(&server);
     }
 }
 
@@ -205,18 +217,13 @@ static void test_garbage_and_extra_replies(void **state)
                                             {"ECHO", texts[i], strlen(texts[i])},
                                             {"ECHO", NULL, 0}}}};
         uv_loop_t loop;
-        uv_loop_init(&loop);
-        server_start(&server);
-        struct redis *redis = client_new(&loop, server.url, 0);
+        struct redis *redis = begin(&server, &loop, 0);
         struct seen first = {0};
-        struct err err = redis_wait_ready(redis);
-        assert_int_equal(err.code, ERR_OK);
         redis_command(redis, command, 1, on_reply, &first);
         run_until(&loop, &first);
         assert_int_equal(first.code, i == 0 ? ERR_REDIS_DOWN : ERR_OK);
         assert_false(redis_is_ready(redis));
-        client_end(&loop, redis);
-        server_stop(&server);
+        end(&server, &loop, redis);
     }
 }
 
@@ -227,17 +234,12 @@ static void test_silence_is_a_broken_connection(void **state)
     const struct span command[] = {SPAN("ECHO")};
     uv_loop_t loop;
     (void)state;
-    uv_loop_init(&loop);
-    server_start(&server);
-    struct redis *redis = client_new(&loop, server.url, 0);
+    struct redis *redis = begin(&server, &loop, 0);
     struct seen seen = {0};
-    struct err err = redis_wait_ready(redis);
-    assert_int_equal(err.code, ERR_OK);
     redis_command(redis, command, 1, on_reply, &seen);
     run_until(&loop, &seen);
     assert_int_equal(seen.code, ERR_REDIS_TIMEOUT);
-    client_end(&loop, redis);
-    server_stop(&server);
+    end(&server, &loop, redis);
 }
 
 static void test_loading_drops_the_connection(void **state)
@@ -250,18 +252,13 @@ static void test_loading_drops_the_connection(void **state)
     const struct span command[] = {SPAN("ECHO")};
     uv_loop_t loop;
     (void)state;
-    uv_loop_init(&loop);
-    server_start(&server);
-    struct redis *redis = client_new(&loop, server.url, 0);
+    struct redis *redis = begin(&server, &loop, 0);
     struct seen seen = {0};
-    struct err err = redis_wait_ready(redis);
-    assert_int_equal(err.code, ERR_OK);
     redis_command(redis, command, 1, on_reply, &seen);
     run_until(&loop, &seen);
     assert_int_equal(seen.code, ERR_REDIS_DOWN);
     assert_false(redis_is_ready(redis));
-    client_end(&loop, redis);
-    server_stop(&server);
+    end(&server, &loop, redis);
 }
 
 static void test_noscript_loads_and_repeats_once(void **state)
@@ -274,18 +271,13 @@ static void test_noscript_loads_and_repeats_once(void **state)
     const struct span args[] = {SPAN("key"), SPAN("value")};
     uv_loop_t loop;
     (void)state;
-    uv_loop_init(&loop);
-    server_start(&server);
-    struct redis *redis = client_new(&loop, server.url, 1);
+    struct redis *redis = begin(&server, &loop, 1);
     struct seen seen = {0};
-    struct err err = redis_wait_ready(redis);
-    assert_int_equal(err.code, ERR_OK);
     redis_eval(redis, 0, 1, args, 2, on_reply, &seen);
     run_until(&loop, &seen);
     assert_int_equal(seen.code, ERR_OK);
     assert_int_equal(seen.integer, 9);
-    client_end(&loop, redis);
-    server_stop(&server);
+    end(&server, &loop, redis);
 }
 
 /* No server at all: commands are answered for, and closing does not wait for anybody. */
