@@ -63,20 +63,28 @@ static struct err make_err(enum err_code code, const char *what, const char *mes
     return err_make(code, "%s: %.*s", what, len, message);
 }
 
+static bool is_one_of(const char *state, const char *const *prefixes, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (strncmp(state, prefixes[i], strlen(prefixes[i])) == 0)
+            return true;
+    return false;
+}
+
 static enum err_code code_of_state(const char *state)
 {
-    if (state == NULL)
+    /* What is wrong with the server, not with the statement: connection; out of disk or
+     * connections; shutdown, start-up, a session ended by others; its own files; a standby, or
+     * read-only. */
+    static const char *const away[] = {"08", "53", "57P", "58", "25006"};
+    /* Serialization, deadlock, a lock that was not to be had in time: again, and no blame. */
+    static const char *const conflict[] = {"40001", "40P01", "55P03"};
+    static const char *const data[] = {"22", "23"};
+    if (state == NULL || is_one_of(state, away, ARRAY_LEN(away)))
         return ERR_PG_DOWN;
-    if (strcmp(state, "40001") == 0 || strcmp(state, "40P01") == 0)
+    if (is_one_of(state, conflict, ARRAY_LEN(conflict)))
         return ERR_PG_CONFLICT;
-    /* What is wrong with the server, not with the statement: connection, out of disk or
-     * connections, shutdown, start-up or cancelled, its own files; a lock held too long; a standby
-     * or a server that has been made read-only. */
-    static const char *const away[] = {"08", "53", "57", "58", "55P03", "25006"};
-    for (size_t i = 0; i < ARRAY_LEN(away); i++)
-        if (strncmp(state, away[i], strlen(away[i])) == 0)
-            return ERR_PG_DOWN;
-    if (strncmp(state, "22", 2) == 0 || strncmp(state, "23", 2) == 0)
+    if (is_one_of(state, data, ARRAY_LEN(data)))
         return ERR_PG_DATA;
     return ERR_PG_FAILED;
 }

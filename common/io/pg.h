@@ -4,10 +4,11 @@
  *
  * One thread at a time. The result of a statement belongs to the connection and is valid until the
  * next statement. Works through a pooler in transaction mode: nothing here lives longer than a
- * transaction. Errors: PG_DOWN (cannot connect, connection lost; a transaction in progress is gone,
- * and if it was COMMIT nobody knows), PG_CONFLICT (40001, 40P01: run the transaction again),
- * PG_DATA (classes 22 and 23: these values will never be accepted), PG_FAILED (all else). Texts
- * hold PostgreSQL's primary message, never the statement's values. */
+ * transaction. Errors: PG_DOWN (cannot connect, connection lost, or a server that cannot work now:
+ * full, read-only, shutting down; a transaction in progress is gone, and if it was COMMIT nobody
+ * knows), PG_CONFLICT (40001, 40P01, 55P03: run the transaction again), PG_DATA (classes 22 and 23:
+ * these values will never be accepted), PG_FAILED (all else). Texts hold PostgreSQL's primary
+ * message, never the statement's values. */
 #include "base/buf.h"
 #include "base/err.h"
 
