@@ -9,7 +9,6 @@
 #include "service/redis_check.h"
 #include "service/scripts.h"
 
-
 #define MODULE "ingest"
 
 /* A Redis that has not answered for so many ACCEPT_TIMEOUT_MS is given up and connected to anew:

@@ -54,6 +54,10 @@ void intake_create_group(struct loop *loop)
 
 void intake_take(struct loop *loop, struct job *job)
 {
+    if (loop->phase == PHASE_STOPPING && lease_must_run_out(job)) {
+        job_free(job);
+        return;
+    }
     if (loop->phase == PHASE_STOPPING) {
         job_list_add(&loop->running, job);
         settle_hold(loop, job, SETTLE_RELEASE, NULL);

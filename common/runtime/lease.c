@@ -7,6 +7,7 @@
 
 enum {
     PROMOTE_MAX_MS = 1000, /* longest time a due job may wait for its promotion */
+    ISOLATION_LEASES = 3,  /* so long may isolation hold up reading */
     ENTRY_MAX = 48,        /* "1700000000000-0": two 64-bit numbers, a dash and a NUL */
 };
 
@@ -15,6 +16,31 @@ struct suspect {
     struct suspect *next;
     char entry[ENTRY_MAX];
 };
+
+static void forget_suspects(struct loop *loop)
+{
+    while (loop->suspects != NULL) {
+        struct suspect *suspect = loop->suspects;
+        loop->suspects = suspect->next;
+        free(suspect);
+    }
+}
+
+/* A job that does not end, alone or before those who wait for it, must not keep the whole worker
+ * from reading. Suspects go to whoever is quiet: their leases run out. */
+static void end_long_isolation(struct loop *loop)
+{
+    int64_t now = clock_mono_ms();
+    int64_t longest = ISOLATION_LEASES * loop->config->lease_ms;
+    if (loop->isolating_ms == 0 || now - loop->isolating_ms < longest)
+        return;
+    log_warning("worker", "a job does not end: reading goes on beside it");
+    forget_suspects(loop);
+    loop->alone = false;
+    loop->isolating_ms = 0;
+    loop->reclaim_from_ms = now + longest;
+    loop_advance(loop);
+}
 
 static void on_beaten(const struct err *err, const struct redis_reply *reply, void *data)
 {
@@ -46,6 +72,7 @@ static void beat_list(struct loop *loop, const struct job_list *list)
 static void on_beat(uv_timer_t *timer)
 {
     struct loop *loop = timer->data;
+    end_long_isolation(loop);
     if (!redis_is_ready(loop->redis))
         return;
     beat_list(loop, &loop->running);
@@ -119,14 +146,25 @@ static void start_entry(struct loop *loop, struct span entry, bool alone)
     queue_start(&loop->queue, entry, alone, on_started, start);
 }
 
+bool lease_must_run_out(const struct job *job)
+{
+    return job->deliveries >= QUEUE_SUSPECT_DELIVERIES;
+}
+
 bool lease_isolate(struct loop *loop)
 {
     struct suspect *suspect = loop->suspects;
+    if (suspect == NULL && !loop->alone)
+        loop->isolating_ms = 0;
+    else if (loop->isolating_ms == 0)
+        loop->isolating_ms = clock_mono_ms();
     if (suspect == NULL || loop->alone)
         return loop->alone;
-    bool quiet = loop->busy == 0 && loop->ready.count == 0 && loop->starting == 0 && !loop->reading;
+    bool quiet = loop->busy == 0 && loop->ready.count == 0 && loop->starting == 0 &&
+                 !loop->reading && !loop->reclaiming;
     if (quiet && redis_is_ready(loop->redis) && !intake_is_paused(loop)) {
         loop->alone = true;
+        loop->isolating_ms = clock_mono_ms();
         loop->suspects = suspect->next;
         start_entry(loop, span_of(suspect->entry), true);
         free(suspect);
@@ -224,11 +262,7 @@ void lease_init(struct loop *loop)
 void lease_close(struct loop *loop)
 {
     /* Their leases run out, and the next owner finds them as suspect as they are. */
-    while (loop->suspects != NULL) {
-        struct suspect *suspect = loop->suspects;
-        loop->suspects = suspect->next;
-        free(suspect);
-    }
+    forget_suspects(loop);
     uv_close((uv_handle_t *)&loop->beat, NULL);
     uv_close((uv_handle_t *)&loop->reclaim, NULL);
     uv_close((uv_handle_t *)&loop->promote, NULL);

@@ -65,6 +65,7 @@ struct loop {
     size_t settling;          /* calls on the wire */
     struct suspect *suspects; /* lease.c: entries that are to run alone, not started yet */
     bool alone;               /* one of them is being started, or runs */
+    int64_t isolating_ms;     /* since when that holds up reading; 0: it does not */
     size_t starting;          /* START calls on the wire */
     size_t busy;              /* slots with a run */
     size_t forced;            /* jobs being given back after the grace */
@@ -90,6 +91,9 @@ size_t intake_room(const struct loop *loop); /* for how many more jobs */
 void intake_take(struct loop *loop, struct job *job);
 
 /* lease.c */
+/* Whether giving the job back unrun would make Redis forget how many workers it has brought down (a
+ * new entry counts from 0). Such a job is left to its lease. */
+bool lease_must_run_out(const struct job *job);
 void lease_init(struct loop *loop); /* its timers */
 void lease_close(struct loop *loop);
 /* If there are suspects: starts one as soon as nothing else of ours runs. True: read no more. */

@@ -65,6 +65,14 @@ static void hold_verdict(struct loop *loop, const struct run_job *item)
         settlement = SETTLE_RETRY;
     else if (!item->has_row && (action == VERDICT_DEAD || action == VERDICT_PARK))
         settlement = SETTLE_BURY;
+    /* A poison's verdict that PostgreSQL could not take must not make it young again either. */
+    bool poison = item->job->deliveries > loop->config->max_deliveries;
+    if ((settlement == SETTLE_RETRY && poison) ||
+        (settlement == SETTLE_RELEASE && lease_must_run_out(item->job))) {
+        job_list_remove(&loop->running, item->job);
+        job_free(item->job);
+        return;
+    }
     settle_hold(loop, item->job, settlement, &item->verdict);
 }
 
@@ -208,8 +216,7 @@ static void release_ready(struct loop *loop)
     while (loop->ready.first != NULL) {
         struct job *job = loop->ready.first;
         job_list_remove(&loop->ready, job);
-        job_list_add(&loop->running, job);
-        settle_hold(loop, job, SETTLE_RELEASE, NULL);
+        intake_take(loop, job); /* gives it back, since we are stopping */
     }
 }
 
@@ -238,6 +245,8 @@ static void on_grace_over(uv_timer_t *timer)
         const struct run *run = &loop->slots.threads[i].run;
         for (size_t j = 0; j < run->count; j++) {
             struct span entry = span_of(run->jobs[j].job->entry);
+            if (lease_must_run_out(run->jobs[j].job))
+                continue;
             loop->forced++;
             queue_release(&loop->queue, &entry, 1, on_forced, loop);
         }

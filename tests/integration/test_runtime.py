@@ -258,10 +258,10 @@ def test_poison_is_set_aside(stack):
     add_plan(stack)
     stack.start("scheduler")
     job = put(stack, "pay_poison")
-    for _ in range(2):
-        proc = stack.start("credits", env={"MAX_DELIVERIES": 2, "LEASE_MS": 300}, fault="before_pg_commit:kill")
+    for _ in range(3):
+        proc = stack.start("credits", env={"MAX_DELIVERIES": 3, "LEASE_MS": 300}, fault="before_pg_commit:kill")
         proc.wait_exit()
-    stack.start("credits", env={"MAX_DELIVERIES": 2, "LEASE_MS": 300})
+    stack.start("credits", env={"MAX_DELIVERIES": 3, "LEASE_MS": 300})
     stack.eventually(lambda: state(stack, job)[0] == "dead", timeout=20)
     assert "poison" in state(stack, job)[1]
     assert balance(stack) == 0
@@ -581,3 +581,71 @@ def test_the_sweep_does_not_read_what_is_finished(stack):
                              OR relayed_at <= whopline_now() - interval '10 min')
                         ORDER BY due_at LIMIT 500""")
     assert not [line for line, in plan if "Seq Scan" in line]
+
+
+def pending(stack, deliveries, *payments):
+    """Jobs whose worker died long ago, with so many deliveries each; their ids."""
+    redis = stack.redis.client()
+    jobs = [put(stack, payment) for payment in payments]
+    redis.xgroup_create(STREAM, "g", id="0", mkstream=True)
+    for job, payment in zip(jobs, payments):
+        now = int(time.time() * 1000)
+        redis.xadd(STREAM, {"id": f"{job}.0", "kind": KIND, "ver": 1, "key": "k", "tenant": 1, "attempt": 0,
+                            "occurred_ms": now, "enqueued_ms": now, "trace": payment,
+                            "payload": bytes(stack.sql("SELECT payload FROM jobs WHERE id = %s", (job,))[0][0])})
+    for _, entries in redis.xreadgroup("g", "dead:1:x", {STREAM: ">"}, count=len(jobs)):
+        for entry, _ in entries:
+            redis.execute_command("XCLAIM", STREAM, "g", "dead:1:x", 0, entry, "IDLE", 600000,
+                                  "RETRYCOUNT", deliveries)
+    return jobs
+
+
+def test_poison_keeps_its_count_while_postgresql_cannot_take_the_verdict(stack):
+    add_plan(stack)
+    stack.expect_errors("msg=dead")
+    job, = pending(stack, 5, "pay_poison_waits")
+    worker = stack.start("credits", env={"LEASE_MS": 300})
+    stack.sql(f'ALTER DATABASE "{stack.database}" SET default_transaction_read_only = on')
+    cut_connections(stack)
+    worker.wait_log("could not be written")
+    stack.sql(f'SET default_transaction_read_only = off; ALTER DATABASE "{stack.database}"'
+              ' RESET default_transaction_read_only')
+    cut_connections(stack)
+    stack.eventually(lambda: state(stack, job)[0] != "queued", timeout=20)
+    assert state(stack, job)[0] == "dead" and balance(stack) == 0
+
+
+def test_a_job_that_hangs_does_not_stop_reading_for_a_suspects_sake(stack):
+    add_plan(stack)
+    stack.sql("""CREATE FUNCTION hang() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                   IF NEW.whop_payment_id = 'pay_hang' THEN PERFORM pg_advisory_xact_lock(7); END IF;
+                   RETURN NEW; END $$;
+                 CREATE TRIGGER hang BEFORE INSERT ON payments FOR EACH ROW EXECUTE FUNCTION hang()""")
+    with psycopg2.connect(stack.env["DATABASE_URL"]) as link, link.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(7)")
+        suspect, = pending(stack, 2, "pay_suspect")
+        stack.start("scheduler")
+        hanging = put(stack, "pay_hang")
+        worker = stack.start("credits", env={"LEASE_MS": 500, "READ_BLOCK_MS": 50})
+        worker.wait_log("run alone")
+        late = put(stack, "pay_late")
+        stack.eventually(lambda: state(stack, late)[0] == "done", timeout=15)
+        assert state(stack, hanging)[0] == "queued"
+        link.rollback()
+    link.close()
+    stack.eventually(lambda: {state(stack, job)[0] for job in (suspect, hanging)} == {"done"}, timeout=20)
+    assert balance(stack) == 3 * CREDITS
+
+
+def test_a_statement_that_is_always_cancelled_counts(stack):
+    add_plan(stack)
+    stack.expect_errors("msg=dead")
+    stack.sql("""CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                   PERFORM pg_sleep(5); RETURN NEW; END $$;
+                 CREATE TRIGGER slow BEFORE INSERT ON payments FOR EACH ROW EXECUTE FUNCTION slow()""")
+    stack.sql(f"""ALTER DATABASE "{stack.database}" SET statement_timeout = '100ms'""")
+    stack.start("scheduler")
+    stack.start("credits", env={"MAX_ATTEMPTS": 3})
+    job = put(stack, "pay_slow_statement")
+    stack.eventually(lambda: state(stack, job)[0] == "dead", timeout=20)
+    assert state(stack, job)[1].startswith("exhausted: ")
