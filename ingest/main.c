@@ -4,7 +4,6 @@
  * No PostgreSQL and no outside calls: an event is safe once Redis has it. */
 #include "base/log.h"
 #include "ingest/private.h"
-#include "io/redis_url.h"
 #include "runtime/process.h"
 #include "service/redis_check.h"
 #include "service/scripts.h"
@@ -131,7 +130,6 @@ static void check_settings(const struct config *config, struct buf *problems)
     webhook_check(config, problems);
     server_check(config, problems);
     private_check(config, problems);
-    redis_url_check(config->redis_url, problems);
 }
 
 static struct err start(struct ingest *ingest)

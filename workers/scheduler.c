@@ -5,7 +5,6 @@
  * is a duplicate. */
 #include "base/clock.h"
 #include "base/log.h"
-#include "io/redis_url.h"
 #include "runtime/process.h"
 #include "service/migrate.h"
 #include "service/relay.h"
@@ -116,17 +115,11 @@ static struct err open_stores(struct scheduler *scheduler)
     return redis_new(&options, &scheduler->relay.redis);
 }
 
-static void check_settings(const struct config *config, struct buf *problems)
-{
-    redis_url_check(config->redis_url, problems);
-}
-
 int main(int argc, char **argv)
 {
     struct scheduler scheduler = {0};
-    int status =
-        process_start(&scheduler.process, argc, argv, "whopline-scheduler",
-                      "relays jobs that have not reached Redis", CONFIG_WORKER, check_settings);
+    int status = process_start(&scheduler.process, argc, argv, "whopline-scheduler",
+                               "relays jobs that have not reached Redis", CONFIG_WORKER, NULL);
     if (status != PROCESS_GO)
         return status;
     scheduler.process.on_stop = on_stop;

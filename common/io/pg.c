@@ -210,12 +210,6 @@ void pg_array_add_integer(struct pg_array *array, int64_t number)
     pg_array_add(array, (struct span){(const char *)&big, sizeof big});
 }
 
-void pg_array_add_null(struct pg_array *array)
-{
-    add_int32(&array->bytes, UINT32_MAX);
-    array->count++;
-}
-
 struct pg_param pg_array_param(struct pg_array *array)
 {
     uint32_t count = htonl(array->count);

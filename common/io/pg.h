@@ -42,7 +42,6 @@ void pg_array_init(struct pg_array *array, enum pg_element element);
 void pg_array_add(struct pg_array *array, struct span value);
 void pg_array_add_text(struct pg_array *array, const char *text); /* "" stays "" */
 void pg_array_add_integer(struct pg_array *array, int64_t number);
-void pg_array_add_null(struct pg_array *array);
 struct pg_param pg_array_param(struct pg_array *array); /* borrowed until pg_array_close */
 void pg_array_close(struct pg_array *array);
 

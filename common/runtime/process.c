@@ -2,6 +2,7 @@
 
 #include "base/fault.h"
 #include "base/log.h"
+#include "io/redis_url.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -66,6 +67,7 @@ static int load_settings(struct process *process, enum config_program program, p
     struct buf notes = {0};
     config_load(&process->config, program, config_getenv, NULL, &problems, &notes);
     start_log(process->name, &process->config, &problems);
+    redis_url_check(process->config.redis_url, &problems);
     if (more != NULL)
         more(&process->config, &problems);
     log_lines(&notes);

@@ -1,7 +1,6 @@
 #include "runtime/worker.h"
 
 #include "base/log.h"
-#include "io/redis_url.h"
 #include "runtime/loop.h"
 #include "service/scripts.h"
 
@@ -376,16 +375,11 @@ static size_t largest_run(const struct worker *worker)
     return largest < RUN_JOBS_MAX ? largest : RUN_JOBS_MAX;
 }
 
-static void check_settings(const struct config *config, struct buf *problems)
-{
-    redis_url_check(config->redis_url, problems);
-}
-
 int worker_main(int argc, char **argv, const struct worker *worker)
 {
     struct loop *loop = mem_zalloc(sizeof *loop);
     int status = process_start(&loop->process, argc, argv, worker->name, worker->purpose,
-                               CONFIG_WORKER, check_settings);
+                               CONFIG_WORKER, NULL);
     if (status != PROCESS_GO) {
         free(loop);
         return status;
