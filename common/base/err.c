@@ -35,6 +35,17 @@ const char *err_name(enum err_code code)
     return codes[code].name;
 }
 
+bool err_code_find(const char *name, enum err_code *out)
+{
+    for (size_t i = 0; i < ERR_CODE_COUNT; i++) {
+        if (strcmp(codes[i].name, name) == 0) {
+            *out = (enum err_code)i;
+            return true;
+        }
+    }
+    return false;
+}
+
 const char *err_text(const struct err *err)
 {
     return err->text[0] != '\0' ? err->text : codes[err->code].text;

@@ -37,7 +37,8 @@ struct err {
 MUST_CHECK struct err err_make(enum err_code code, const char *format, ...) PRINTF_LIKE(2, 3);
 
 enum err_class err_class_of(enum err_code code);
-const char *err_name(enum err_code code);         /* "PG_DOWN" */
+const char *err_name(enum err_code code); /* "PG_DOWN" */
+bool err_code_find(const char *name, enum err_code *out);
 const char *err_text(const struct err *err);      /* err->text, or the code's own text */
 const char *err_class_name(enum err_class class); /* "unavailable" */
 

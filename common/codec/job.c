@@ -13,7 +13,7 @@ struct field {
 };
 
 /* The fields of every payload: event_fields[] and so on. */
-#define JOB(name, kind, payload, queue, run_max, max_attempts)
+#define JOB(name, kind, payload, queue, run_max, max_attempts, max_run_ms, life)
 #define PAYLOAD(name, version)     static const struct field name##_fields[] = {
 #define FIELD(payload, type, name) {#name, FIELD_##type, offsetof(struct payload, name)},
 #define PAYLOAD_END(name)                                                                          \
@@ -48,8 +48,9 @@ static const struct {
 
 static const struct job_type job_types[JOB_KIND_COUNT] = {
 #define PAYLOAD(name, version)
-#define JOB(name, kind, payload, queue, run_max, max_attempts)                                     \
-    {kind, PAYLOAD_##payload, VERSION_##payload, QUEUE_##queue, run_max, max_attempts},
+#define JOB(name, kind, payload, queue, run_max, max_attempts, max_run_ms, life)                   \
+    {kind,    PAYLOAD_##payload, VERSION_##payload, QUEUE_##queue,                                 \
+     run_max, max_attempts,      max_run_ms,        JOB_LIFE_##life},
 #include "jobs.def"
 #undef PAYLOAD
 #undef JOB

@@ -22,7 +22,7 @@ typedef bool job_flag;
 #define PAYLOAD_END(name)                                                                          \
     }                                                                                              \
     ;
-#define JOB(name, kind, payload, queue, run_max, max_attempts)
+#define JOB(name, kind, payload, queue, run_max, max_attempts, max_run_ms, life)
 #include "jobs.def"
 #undef PAYLOAD
 #undef FIELD
@@ -33,7 +33,7 @@ enum payload_type {
 #define PAYLOAD(name, version) PAYLOAD_##name,
 #define FIELD(payload, type, name)
 #define PAYLOAD_END(name)
-#define JOB(name, kind, payload, queue, run_max, max_attempts)
+#define JOB(name, kind, payload, queue, run_max, max_attempts, max_run_ms, life)
 #include "jobs.def"
 #undef PAYLOAD
 #undef JOB
@@ -42,7 +42,7 @@ enum payload_type {
 
 enum job_kind {
 #define PAYLOAD(name, version)
-#define JOB(name, kind, payload, queue, run_max, max_attempts) JOB_##name,
+#define JOB(name, kind, payload, queue, run_max, max_attempts, max_run_ms, life) JOB_##name,
 #include "jobs.def"
 #undef PAYLOAD
 #undef FIELD
@@ -64,13 +64,22 @@ enum queue_name {
     QUEUE_COUNT
 };
 
+/* Where a job of the kind lives beside Redis. */
+enum job_life {
+    JOB_LIFE_KEPT,     /* in a row until it has ended */
+    JOB_LIFE_EVENT,    /* nowhere yet: running it makes the row */
+    JOB_LIFE_VOLATILE, /* nowhere: its loss is no harm */
+};
+
 struct job_type {
     const char *kind; /* "credits.payment_succeeded" */
     enum payload_type payload;
     int version; /* the payload's */
     enum queue_name queue;
     size_t run_max;
-    int max_attempts; /* 0: the setting */
+    int max_attempts;   /* 0: the setting */
+    int64_t max_run_ms; /* 0: the setting */
+    enum job_life life;
 };
 
 const struct job_type *job_type(enum job_kind kind);

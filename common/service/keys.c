@@ -43,6 +43,21 @@ void key_events_dead(const char *prefix, char out[KEY_MAX])
     write_key(prefix, "events:dead", "", out);
 }
 
+void key_control(const char *prefix, enum queue_name queue, char out[KEY_MAX])
+{
+    write_key(prefix, "ctl:", queue_text(queue), out);
+}
+
+void key_workers(const char *prefix, char out[KEY_MAX])
+{
+    write_key(prefix, "workers", "", out);
+}
+
+void key_worker_prefix(const char *prefix, char out[KEY_MAX])
+{
+    write_key(prefix, "worker:", "", out);
+}
+
 void key_epoch(const char *prefix, char out[KEY_MAX])
 {
     write_key(prefix, "epoch", "", out);

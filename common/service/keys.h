@@ -7,6 +7,9 @@
  *   <stream>:z  <stream>:d       put off: ids by due ms, and their fields
  *   <prefix>:{0}:events:dead     stream of what could not be kept in PostgreSQL, with its bytes
  *   <prefix>:{0}:seen:<id>       an event id (with expiry) or a job still in Redis
+ *   <prefix>:{0}:ctl:<queue>     paused or draining, a copy of queue_controls in PostgreSQL
+ *   <prefix>:{0}:workers         zset: names of worker processes by when they were last heard of,
+ * ms <prefix>:{0}:worker:<name>   hash: what that process says of itself; expires
  *   <prefix>:{0}:epoch           random text; gone means that Redis lost its data */
 #include "codec/job.h"
 
@@ -20,6 +23,9 @@ void key_delayed(const char *prefix, enum queue_name queue, char out[KEY_MAX]); 
 void key_fields(const char *prefix, enum queue_name queue, char out[KEY_MAX]);  /* :d */
 void key_seen_prefix(const char *prefix, char out[KEY_MAX]);                    /* ...:seen: */
 void key_events_dead(const char *prefix, char out[KEY_MAX]);
+void key_control(const char *prefix, enum queue_name queue, char out[KEY_MAX]); /* ctl:<queue> */
+void key_workers(const char *prefix, char out[KEY_MAX]);
+void key_worker_prefix(const char *prefix, char out[KEY_MAX]); /* ...:worker: */
 void key_epoch(const char *prefix, char out[KEY_MAX]);
 
 #endif

@@ -38,7 +38,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 #define PAYLOAD(payload, version)
 #define FIELD(payload, type, member) check_##type(event.member);
 #define PAYLOAD_END(payload)
-#define JOB(name, kind, payload, queue, run_max, max_attempts)
+#define JOB(name, kind, payload, queue, run_max, max_attempts, max_run_ms, life)
 #include "jobs.def"
 #undef PAYLOAD
 #undef FIELD

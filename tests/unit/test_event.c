@@ -176,7 +176,7 @@ static void compare(const char *name, const struct event *got, const struct even
 #define PAYLOAD(payload, version)
 #define FIELD(payload, type, member) compare_##type(name, #member, got->member, want->member);
 #define PAYLOAD_END(payload)
-#define JOB(name, kind, payload, queue, run_max, max_attempts)
+#define JOB(name, kind, payload, queue, run_max, max_attempts, max_run_ms, life)
 #include "jobs.def"
 #undef PAYLOAD
 #undef FIELD

@@ -1,0 +1,208 @@
+/* whopline-probe: a worker that does what a test wants, so that the runtime is tested as itself.
+ *
+ * Every kind ends in one row of probe_effects, written in the job's own transaction. The table has
+ * no unique key on purpose: only the runtime's promise keeps an effect single. What each kind does
+ * before that is said beside its handler; the kinds are in schema/jobs.def. */
+#include "runtime/worker.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+static void sleep_ms(int64_t ms)
+{
+    struct timespec left = {.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000};
+    while (nanosleep(&left, &left) != 0) {
+    }
+}
+
+static struct err insert_effect(struct slot *slot, const struct job *job, const char *label)
+{
+    return PG_EXEC(slot->db, "INSERT INTO probe_effects (job, label, attempt) VALUES ($1, $2, $3)",
+                   pg_text(job->id), pg_text(label), pg_integer(job->attempt));
+}
+
+static struct err have_effect(struct slot *slot, const struct probe *probe)
+{
+    TRY(pg_begin(slot->db));
+    TRY(insert_effect(slot, slot->job, probe->label));
+    return slot_commit(slot, JOB_STATE_DONE, "");
+}
+
+static struct err noop(struct slot *slot, const void *payload)
+{
+    (void)slot;
+    (void)payload;
+    return ERR_NONE;
+}
+
+/* Volatile. Fails always if the label is "fail". */
+static struct err tick(struct slot *slot, const void *payload)
+{
+    const struct probe *probe = payload;
+    if (strcmp(probe->label, "fail") == 0)
+        return err_make(ERR_PG_FAILED, "probe.tick was asked to fail");
+    TRY(pg_begin(slot->db));
+    TRY(insert_effect(slot, slot->job, probe->label));
+    return pg_commit(slot->db);
+}
+
+/* number: ms between the effect and its COMMIT. */
+static struct err effect(struct slot *slot, const void *payload)
+{
+    const struct probe *probe = payload;
+    TRY(pg_begin(slot->db));
+    TRY(insert_effect(slot, slot->job, probe->label));
+    sleep_ms(probe->number);
+    return slot_commit(slot, JOB_STATE_DONE, "");
+}
+
+/* number: jobs that still follow, one after the other. */
+static struct err chain(struct slot *slot, const void *payload)
+{
+    const struct probe *probe = payload;
+    struct probe next = {.label = probe->label, .number = probe->number - 1};
+    struct buf packed = {0};
+    TRY(pg_begin(slot->db));
+    TRY(insert_effect(slot, slot->job, probe->label));
+    if (probe->number > 0) {
+        TRY(payload_encode(PAYLOAD_probe, &next, &packed));
+        struct outgoing job = {
+            .kind = JOB_probe_chain,
+            .tenant = slot->job->tenant,
+            .key = slot->job->key,
+            .event_id = "",
+            .trace = slot->job->trace,
+            .occurred_ms = slot->job->occurred_ms,
+            .version = job_type(JOB_probe_chain)->version,
+            .payload = {arena_copy(&slot->arena, packed.ptr, packed.len), packed.len},
+        };
+        buf_close(&packed);
+        TRY(slot_add_jobs(slot, &job, 1));
+    }
+    return slot_commit(slot, JOB_STATE_DONE, "");
+}
+
+/* number: ms outside any transaction. */
+static struct err take_a_nap(struct slot *slot, const void *payload)
+{
+    const struct probe *probe = payload;
+    sleep_ms(probe->number);
+    return have_effect(slot, probe);
+}
+
+/* number: ms in a statement, which a cancel ends. */
+static struct err query(struct slot *slot, const void *payload)
+{
+    const struct probe *probe = payload;
+    TRY(pg_begin(slot->db));
+    TRY(PG_EXEC(slot->db, "SELECT pg_sleep($1::bigint / 1000.0)", pg_integer(probe->number)));
+    TRY(insert_effect(slot, slot->job, probe->label));
+    return slot_commit(slot, JOB_STATE_DONE, "");
+}
+
+/* Hangs for good in its first `number` deliveries: nothing ends it but the end of the process. */
+static struct err hang(struct slot *slot, const void *payload)
+{
+    const struct probe *probe = payload;
+    while (slot->job->deliveries <= probe->number)
+        sleep_ms(1000);
+    return have_effect(slot, probe);
+}
+
+/* Kills its process in its first `number` deliveries; with the label "abort" by a crash. */
+static struct err crash(struct slot *slot, const void *payload)
+{
+    const struct probe *probe = payload;
+    if (slot->job->deliveries <= probe->number) {
+        if (strcmp(probe->label, "abort") == 0)
+            abort();
+        kill(getpid(), SIGKILL);
+    }
+    return have_effect(slot, probe);
+}
+
+/* In its first `number` attempts it returns the error that the label names (as in errors.def). */
+static struct err fail(struct slot *slot, const void *payload)
+{
+    const struct probe *probe = payload;
+    enum err_code code;
+    if (!err_code_find(probe->label, &code))
+        return err_make(ERR_MALFORMED, "probe.fail: no such error: %s", probe->label);
+    if (slot->job->attempt < probe->number) {
+        struct err err = err_make(code, "probe.fail was asked to");
+        err.after_ms = 100;
+        return err;
+    }
+    return have_effect(slot, probe);
+}
+
+/* A batch: one effect each. The label "bad" fails it for its data, "skip" and "park" are verdicts of
+ * single items. */
+static struct err batch(struct slot *slot, struct batch_item *items, size_t count)
+{
+    struct pg_array jobs;
+    struct pg_array labels;
+    struct err err = ERR_NONE;
+    pg_array_init(&jobs, PG_ELEMENT_TEXT);
+    pg_array_init(&labels, PG_ELEMENT_TEXT);
+    for (size_t i = 0; i < count; i++) {
+        const struct probe *probe = items[i].payload;
+        if (strcmp(probe->label, "bad") == 0)
+            err = err_make(ERR_PG_DATA, "probe.batch met a bad item");
+        items[i].reason = "asked to";
+        if (strcmp(probe->label, "skip") == 0)
+            items[i].state = JOB_STATE_SKIPPED;
+        else if (strcmp(probe->label, "park") == 0)
+            items[i].state = JOB_STATE_PARKED;
+        if (items[i].state != JOB_STATE_DONE)
+            continue;
+        pg_array_add_text(&jobs, items[i].job->id);
+        pg_array_add_text(&labels, probe->label);
+    }
+    if (!err_failed(&err))
+        err = PG_EXEC(slot->db,
+                      "INSERT INTO probe_effects (job, label) SELECT * FROM unnest($1::text[],"
+                      " $2::text[])",
+                      pg_array_param(&jobs), pg_array_param(&labels));
+    pg_array_close(&jobs);
+    pg_array_close(&labels);
+    TRY(err);
+    return slot_commit_batch(slot, items, count);
+}
+
+/* Several processes may start together: the lock is PostgreSQL's, for this transaction only. */
+static struct err prepare(struct slot *slot)
+{
+    TRY(pg_begin(slot->db));
+    TRY(pg_exec(slot->db, "SELECT pg_advisory_xact_lock(hashtext('probe_effects'))", NULL, 0));
+    TRY(pg_exec(slot->db,
+                "CREATE TABLE IF NOT EXISTS probe_effects ("
+                " job text NOT NULL, label text NOT NULL, attempt integer NOT NULL DEFAULT 0,"
+                " at timestamptz NOT NULL DEFAULT clock_timestamp())",
+                NULL, 0));
+    return pg_commit(slot->db);
+}
+
+static const struct handler handlers[] = {
+    {JOB_probe_noop, .handle = noop},     {JOB_probe_tick, .handle = tick},
+    {JOB_probe_effect, .handle = effect}, {JOB_probe_chain, .handle = chain},
+    {JOB_probe_sleep, .handle = take_a_nap}, {JOB_probe_query, .handle = query},
+    {JOB_probe_hang, .handle = hang},     {JOB_probe_crash, .handle = crash},
+    {JOB_probe_fail, .handle = fail},     {JOB_probe_batch, .handle_batch = batch},
+};
+
+static const struct worker probe_worker = {
+    .name = "whopline-probe",
+    .purpose = "does what a test of the runtime wants",
+    .queue = QUEUE_probe,
+    .handlers = handlers,
+    .handler_count = ARRAY_LEN(handlers),
+    .prepare = prepare,
+};
+
+int main(int argc, char **argv)
+{
+    return worker_main(argc, argv, &probe_worker);
+}
