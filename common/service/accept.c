@@ -1,5 +1,6 @@
 #include "service/accept.h"
 
+#include "codec/envelope.h"
 #include "service/scripts.h"
 
 #include <stdio.h>
@@ -18,13 +19,20 @@ struct err accept_event(struct accept *accept, const struct event *event, struct
                         struct accept_request *request)
 {
     char ttl[24];
-    char version[12];
-    char received[24];
-    char occurred[24];
     const struct job_type *type = job_type(JOB_journal_event);
 
+    buf_clear(&accept->payload);
+    TRY(payload_encode(type->payload, event, &accept->payload));
+    const struct envelope envelope = {
+        .kind = span_of(type->kind),
+        .version = type->version,
+        .occurred_ms = event->occurred_ms,
+        .enqueued_ms = event->received_ms,
+        .trace = span_of(event->id),
+        .payload = buf_span(&accept->payload),
+    };
     buf_clear(&accept->packed);
-    TRY(payload_encode(type->payload, event, &accept->packed));
+    envelope_encode(&envelope, &accept->packed);
     if (text_is_empty(accept->stream)) {
         key_stream(accept->prefix, QUEUE_events, accept->stream);
         key_seen_prefix(accept->prefix, accept->seen);
@@ -33,9 +41,6 @@ struct err accept_event(struct accept *accept, const struct event *event, struct
     buf_add_text(&accept->key, accept->seen);
     buf_add_text(&accept->key, event->id);
     snprintf(ttl, sizeof ttl, "%lld", (long long)accept->ttl_s);
-    snprintf(version, sizeof version, "%d", type->version);
-    snprintf(received, sizeof received, "%lld", (long long)event->received_ms);
-    snprintf(occurred, sizeof occurred, "%lld", (long long)event->occurred_ms);
 
     struct span args[] = {
         span_of(accept->stream),
@@ -43,19 +48,7 @@ struct err accept_event(struct accept *accept, const struct event *event, struct
         span_of(ttl),
         SPAN("id"),
         span_of(event->id),
-        SPAN("kind"),
-        span_of(type->kind),
-        SPAN("ver"),
-        span_of(version),
-        SPAN("attempt"),
-        SPAN("0"),
-        SPAN("occurred_ms"),
-        span_of(occurred),
-        SPAN("enqueued_ms"),
-        span_of(received),
-        SPAN("trace"),
-        span_of(event->id),
-        SPAN("payload"),
+        SPAN("job"),
         buf_span(&accept->packed),
         SPAN("body"),
         body,
@@ -66,6 +59,7 @@ struct err accept_event(struct accept *accept, const struct event *event, struct
 
 void accept_close(struct accept *accept)
 {
+    buf_close(&accept->payload);
     buf_close(&accept->packed);
     buf_close(&accept->key);
 }

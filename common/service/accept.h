@@ -26,7 +26,8 @@ struct accept {
     struct redis *redis; /* borrowed; opened with scripts_all() */
     const char *prefix;  /* STREAM_PREFIX; borrowed */
     int64_t ttl_s;       /* how long the event's id is remembered */
-    struct buf packed;   /* ours; zero at first */
+    struct buf payload;  /* ours; zero at first */
+    struct buf packed;
     struct buf key;
     char stream[KEY_MAX]; /* made from prefix at the first event */
     char seen[KEY_MAX];

@@ -138,8 +138,8 @@ static struct err fail(struct slot *slot, const void *payload)
     return have_effect(slot, probe);
 }
 
-/* A batch: one effect each. The label "bad" fails it for its data, "skip" and "park" are verdicts of
- * single items. */
+/* A batch: one effect each. The label "bad" fails it for its data, "skip" and "park" are verdicts
+ * of single items. */
 static struct err batch(struct slot *slot, struct batch_item *items, size_t count)
 {
     struct pg_array jobs;
@@ -186,11 +186,11 @@ static struct err prepare(struct slot *slot)
 }
 
 static const struct handler handlers[] = {
-    {JOB_probe_noop, .handle = noop},     {JOB_probe_tick, .handle = tick},
-    {JOB_probe_effect, .handle = effect}, {JOB_probe_chain, .handle = chain},
+    {JOB_probe_noop, .handle = noop},        {JOB_probe_tick, .handle = tick},
+    {JOB_probe_effect, .handle = effect},    {JOB_probe_chain, .handle = chain},
     {JOB_probe_sleep, .handle = take_a_nap}, {JOB_probe_query, .handle = query},
-    {JOB_probe_hang, .handle = hang},     {JOB_probe_crash, .handle = crash},
-    {JOB_probe_fail, .handle = fail},     {JOB_probe_batch, .handle_batch = batch},
+    {JOB_probe_hang, .handle = hang},        {JOB_probe_crash, .handle = crash},
+    {JOB_probe_fail, .handle = fail},        {JOB_probe_batch, .handle_batch = batch},
 };
 
 static const struct worker probe_worker = {

@@ -1,0 +1,23 @@
+#ifndef WHOPLINE_CONTROLS_H
+#define WHOPLINE_CONTROLS_H
+/* Queues that an operator holds: PostgreSQL knows (queue_controls), Redis has the copy that workers
+ * and ENQUEUE look at. Blocking; one thread that owns both connections. */
+#include "io/pg.h"
+#include "io/redis.h"
+#include "service/keys.h"
+
+enum queue_mode {
+    QUEUE_MODE_OPEN,
+    QUEUE_MODE_PAUSED,   /* workers begin nothing */
+    QUEUE_MODE_DRAINING, /* the relay puts nothing in */
+};
+
+const char *queue_mode_name(enum queue_mode mode); /* "paused"; "" for OPEN */
+
+/* What PostgreSQL says of each queue. */
+MUST_CHECK struct err controls_load(struct pg *pg, enum queue_mode modes[QUEUE_COUNT]);
+/* Makes Redis say the same. */
+MUST_CHECK struct err controls_mirror(struct redis *redis, const char *prefix,
+                                      const enum queue_mode modes[QUEUE_COUNT]);
+
+#endif
