@@ -180,7 +180,7 @@ def test_poison_alone_is_dead_and_its_neighbours_are_done(stack):
 
 def test_a_lost_lease_stops_the_run(stack):
     """Somebody else takes the entry over: what runs here ends, and has had no effect."""
-    probe = start(stack)
+    probe = start(stack, LEASE_MS=600)  # so that a BEAT comes while the query runs
     job = put_one(stack, "query", "theirs", 450)
     redis = stack.redis.client()
     pending = stack.eventually(lambda: redis.xpending_range(STREAM, "g", "-", "+", 10))
