@@ -17,6 +17,7 @@ import time
 import pytest
 
 import harness
+import test_probe
 import whop
 
 KEY = "0123456789abcdef0123456789abcdef"
@@ -126,6 +127,22 @@ def kind(event):
 
 
 # ---- what is sent
+
+
+def test_a_real_workers_dead_job_and_its_hang(stack, server):
+    """The runtime's own calls: a job that dies of its error, one whose hang ends the process."""
+    stack.expect_errors("msg=dead", "does not end and cannot be cancelled")
+    stack.start("scheduler")
+    worker = stack.start("probe", env={"SENTRY_DSN": server.dsn(), "CANCEL_GRACE_MS": 300})
+    secret = test_probe.put_one(stack, "fail", "PG_DATA", 99)
+    stack.eventually(lambda: [kind(event) for event in server.events()] == ["PG_DATA"])
+    assert server.events()[0]["extra"]["job"] == secret + ".0"
+    test_probe.put_one(stack, "hang", "hang", 1)
+    worker.allowed = {-signal.SIGABRT}
+    worker.wait_exit()
+    stack.eventually(lambda: len(server.events()) == 2)
+    assert "SIGABRT" in json.dumps(server.events()[1])
+    gone(stack, worker)
 
 
 def test_a_dead_job(stack, server):
