@@ -223,12 +223,14 @@ int webhook_take(struct webhook *webhook, const struct http1_request *request,
         webhook->unanswered >= (size_t)webhook->config->http_max_unanswered) {
         status = 503;
     } else {
-        struct err err = accept_event(&webhook->accept, &event, request->body, &incoming->accept);
+        struct accept_record record;
+        struct err err = accept_pack(&webhook->accept, &event, request->body, &record);
         if (err_failed(&err)) {
             log_error(MODULE, "event cannot be packed", LOG_TEXT("event", incoming->event_id),
                       LOG_TEXT("why", err_text(&err)));
             status = 503;
         } else {
+            accept_packed(&webhook->accept, &record, &incoming->accept);
             webhook->unanswered++;
             webhook->metrics->quarantined += quarantined;
         }
