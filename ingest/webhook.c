@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/log.h"
+#include "ingest/replay.h"
 
 #include <stdio.h>
 #include <strings.h>
@@ -230,6 +231,8 @@ int webhook_take(struct webhook *webhook, const struct http1_request *request,
                       LOG_TEXT("why", err_text(&err)));
             status = 503;
         } else {
+            if (webhook->replay != NULL)
+                replay_keep(webhook->replay, &record);
             accept_packed(&webhook->accept, &record, &incoming->accept);
             webhook->unanswered++;
             webhook->metrics->quarantined += quarantined;
