@@ -6,6 +6,7 @@ import os
 import pathlib
 import shutil
 import signal
+import socket
 import stat
 import threading
 import time
@@ -201,6 +202,27 @@ def test_redis_goes_away_and_loses_its_data_again_in_the_middle(stack):
     stack.eventually(lambda: metric(stack, "ring_stale_bytes") == 0)
     assert slow.running()
     assert_all_granted_once(stack, ids)
+
+
+def test_redis_loses_its_data_again_under_a_batch(stack):
+    """The answer to "who are you" comes between a batch's sending and its verdicts."""
+    start_ingest(stack, RING_REPLAY_PER_SECOND=8, REDIS_WATCH_MS=20)  # so that it asks first
+    ids = accept(stack, 8)
+    client = stack.redis.client()
+    client.flushall()
+    stack.eventually(lambda: in_redis(stack) >= 3)
+    with socket.socket(socket.AF_UNIX) as other:
+        other.connect(stack.redis.socket)
+        other.sendall(b"PING\r\n")
+        assert other.recv(100) == b"+PONG\r\n"
+        stack.redis.process.send_signal(signal.SIGSTOP)
+        try:
+            other.sendall(b"FLUSHALL\r\nSET wl:{0}:epoch another\r\n")
+            time.sleep(0.4)  # until the watch has asked and a batch is sent: both wait for Redis
+        finally:
+            stack.redis.process.send_signal(signal.SIGCONT)
+        stack.eventually(lambda: client.get("wl:{0}:epoch") == b"another")
+    stack.eventually(lambda: in_redis(stack) == len(ids))
 
 
 def test_redis_refuses_in_the_middle(stack):
