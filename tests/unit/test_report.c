@@ -96,12 +96,14 @@ static void *ask_in_thread(void *data)
     size_t len = 0;
     ssize_t got = 0;
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (connect(fd, (struct sockaddr *)&client->address, sizeof(struct sockaddr_in)) == 0 &&
+    if (fd >= 0 &&
+        connect(fd, (struct sockaddr *)&client->address, sizeof(struct sockaddr_in)) == 0 &&
         send(fd, client->request, strlen(client->request), MSG_NOSIGNAL) > 0)
         while (len < ANSWER_MAX - 1 &&
                (got = recv(fd, client->answer + len, ANSWER_MAX - 1 - len, 0)) > 0)
             len += (size_t)got;
-    close(fd);
+    if (fd >= 0)
+        close(fd);
     atomic_store(&client->done, true);
     uv_async_send(&client->fixture->wake);
     return NULL;
