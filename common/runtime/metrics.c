@@ -1,6 +1,6 @@
 #include "runtime/metrics.h"
 
-/* An age beyond this is the work of a foreign entry without a time, and would drown the sums. */
+/* Beyond this it is no age, and would drown the sums. */
 static const int64_t age_max_ms = 366LL * 24 * 3600 * 1000;
 
 static const char *const result_names[METRICS_RESULT_COUNT] = {
@@ -11,31 +11,36 @@ static const char *const result_names[METRICS_RESULT_COUNT] = {
 static const char *const cancel_names[METRICS_CANCEL_COUNT] = {
     [METRICS_CANCEL_OVERRUN] = "overrun",
     [METRICS_CANCEL_LEASE_LOST] = "lease_lost",
-    [METRICS_CANCEL_STOPPING] = "stopping",
 };
 
-static struct metrics_kind *find_kind(struct worker_metrics *metrics, const char *kind)
+static struct metrics_kind *kind_of(struct worker_metrics *metrics, const struct job *job)
 {
-    enum job_kind known;
-    return &metrics->kinds[job_kind_find(span_of(kind), &known) ? (size_t)known : JOB_KIND_COUNT];
+    return &metrics->kinds[job->kind_known ? (size_t)job->known : JOB_KIND_COUNT];
 }
 
-void metrics_job_ended(struct worker_metrics *metrics, const char *kind, enum metrics_result result,
-                       int64_t run_us, int64_t age_ms)
+/* Clocks of two machines may differ, and a foreign entry has no time at all. */
+static int64_t age_us(const struct job *job, int64_t wall_ms)
 {
-    struct metrics_kind *it = find_kind(metrics, kind);
-    it->ended[result]++;
+    int64_t age_ms;
+    if (__builtin_sub_overflow(wall_ms, job->enqueued_ms, &age_ms) || age_ms > age_max_ms)
+        age_ms = age_max_ms;
+    return age_ms > 0 ? age_ms * 1000 : 0;
+}
+
+void metrics_job_ended(struct worker_metrics *metrics, const struct job *job,
+                       enum metrics_result result, int64_t run_us, int64_t wall_ms)
+{
+    struct metrics_kind *kind = kind_of(metrics, job);
+    kind->ended[result]++;
     if (result != METRICS_RELEASED)
-        metric_observe(&it->run, run_us);
-    if (age_ms < 0)
-        age_ms = 0; /* clocks of two machines */
+        metric_observe(&kind->run, run_us);
     if (result == METRICS_DONE || result == METRICS_SKIPPED)
-        metric_observe(&it->age, (age_ms < age_max_ms ? age_ms : age_max_ms) * 1000);
+        metric_observe(&kind->age, age_us(job, wall_ms));
 }
 
-void metrics_retry(struct worker_metrics *metrics, const char *kind, enum err_class class)
+void metrics_retry(struct worker_metrics *metrics, const struct job *job, enum err_class class)
 {
-    find_kind(metrics, kind)->retries[class]++;
+    kind_of(metrics, job)->retries[class]++;
 }
 
 /* --- the page -------------------------------------------------------------------------------- */

@@ -3,8 +3,8 @@
 /* What a worker counts about itself, and its page of /metrics. One per process, in the loop's
  * memory, loop thread; counting allocates nothing and takes no lock. */
 #include "base/metric.h"
-#include "codec/job.h"
 #include "runtime/health.h"
+#include "service/queue.h"
 
 /* What became of a run. */
 enum metrics_result {
@@ -20,7 +20,6 @@ enum metrics_result {
 enum metrics_cancel {
     METRICS_CANCEL_OVERRUN,
     METRICS_CANCEL_LEASE_LOST,
-    METRICS_CANCEL_STOPPING,
     METRICS_CANCEL_COUNT,
 };
 
@@ -44,12 +43,12 @@ struct worker_metrics {
     struct health_watch watch; /* noted by the loop itself; see health.h */
 };
 
-/* kind: as in the job, also one nobody knows. run_us: what its handler took (0 if it was not run);
- * of a batch, the job's share. age_ms: since the job was made, or the event received. */
-void metrics_job_ended(struct worker_metrics *metrics, const char *kind, enum metrics_result result,
-                       int64_t run_us, int64_t age_ms);
+/* run_us: what its handler took, 0 if it was not run; of a batch, the job's share. wall_ms: now,
+ * for the job's age since it was made, or the event was received. */
+void metrics_job_ended(struct worker_metrics *metrics, const struct job *job,
+                       enum metrics_result result, int64_t run_us, int64_t wall_ms);
 /* Beside METRICS_RETRIED: why. */
-void metrics_retry(struct worker_metrics *metrics, const char *kind, enum err_class class);
+void metrics_retry(struct worker_metrics *metrics, const struct job *job, enum err_class class);
 
 static inline void metrics_cancelled(struct worker_metrics *metrics, enum metrics_cancel reason)
 {

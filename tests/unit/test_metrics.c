@@ -12,6 +12,9 @@
 static struct worker_metrics metrics;
 static const struct metrics_levels levels = {.slots = 8, .busy = 3, .ready = 5, .unsettled = 2};
 
+static const struct job job = {
+    .kind_known = true, .known = JOB_credits_payment_succeeded, .enqueued_ms = 1000000};
+
 static int begin(void **state)
 {
     (void)state;
@@ -51,7 +54,7 @@ static void test_results(void **state)
     (void)state;
     for (int result = 0; result < METRICS_RESULT_COUNT; result++) {
         for (int i = 0; i <= result; i++)
-            metrics_job_ended(&metrics, KIND, (enum metrics_result)result, 1500, 2000);
+            metrics_job_ended(&metrics, &job, (enum metrics_result)result, 1500, 1002000);
         struct buf text = {0};
         buf_printf(&text, "whopline_jobs_total{type=\"" KIND "\",result=\"%s\"} %d", names[result],
                    result + 1);
@@ -69,23 +72,31 @@ static void test_results(void **state)
 static void test_odd_jobs(void **state)
 {
     (void)state;
-    metrics_job_ended(&metrics, "no.such", METRICS_DEAD, 0, INT64_MAX);
-    metrics_job_ended(&metrics, "", METRICS_DONE, -1, INT64_MAX);
-    metrics_job_ended(&metrics, "", METRICS_DONE, 0, INT64_MIN);
+    struct job odd = {.kind = "no.such", .enqueued_ms = 0};
+    metrics_job_ended(&metrics, &odd, METRICS_DEAD, 0, 1700000000000);
+    metrics_job_ended(&metrics, &odd, METRICS_DONE, -1, 1700000000000); /* since 1970 */
+    odd.enqueued_ms = INT64_MIN;
+    metrics_job_ended(&metrics, &odd, METRICS_DONE, 0, 1700000000000);
+    odd.enqueued_ms = 1700000000001; /* from tomorrow */
+    metrics_job_ended(&metrics, &odd, METRICS_DONE, 0, 1700000000000);
+    odd.enqueued_ms = INT64_MAX;
+    metrics_job_ended(&metrics, &odd, METRICS_DONE, 0, INT64_MIN);
     expect("whopline_jobs_total{type=\"unknown\",result=\"dead\"} 1", true);
-    expect("whopline_jobs_total{type=\"unknown\",result=\"done\"} 2", true);
-    expect("whopline_job_age_seconds_sum{type=\"unknown\"} 31622400.000000", true);
+    expect("whopline_jobs_total{type=\"unknown\",result=\"done\"} 4", true);
+    expect("whopline_job_age_seconds_sum{type=\"unknown\"} 94867200.000000", true);
     /* Of another queue: told when it has come. */
-    metrics_job_ended(&metrics, "journal.event", METRICS_DONE, 0, 0);
+    odd = (struct job){.kind_known = true, .known = JOB_journal_event};
+    metrics_job_ended(&metrics, &odd, METRICS_DONE, 0, 0);
     expect("whopline_jobs_total{type=\"journal.event\",result=\"done\"} 1", true);
 }
 
 static void test_the_rest(void **state)
 {
     (void)state;
-    metrics_retry(&metrics, KIND, ERR_CLASS_UNAVAILABLE);
-    metrics_retry(&metrics, KIND, ERR_CLASS_UNAVAILABLE);
-    metrics_retry(&metrics, "no.such", ERR_CLASS_TRANSIENT);
+    metrics_retry(&metrics, &job, ERR_CLASS_UNAVAILABLE);
+    metrics_retry(&metrics, &job, ERR_CLASS_UNAVAILABLE);
+    const struct job odd = {.kind = "no.such"};
+    metrics_retry(&metrics, &odd, ERR_CLASS_TRANSIENT);
     metrics_cancelled(&metrics, METRICS_CANCEL_OVERRUN);
     metrics_lease_lost(&metrics);
     metrics_group_recreated(&metrics);
@@ -94,7 +105,7 @@ static void test_the_rest(void **state)
     expect("whopline_retries_total{type=\"" KIND "\",class=\"unavailable\"} 2", true);
     expect("whopline_retries_total{type=\"unknown\",class=\"transient\"} 1", true);
     expect("whopline_cancelled_total{reason=\"overrun\"} 1", true);
-    expect("whopline_cancelled_total{reason=\"stopping\"} 0", true);
+    expect("whopline_cancelled_total{reason=\"lease_lost\"} 0", true);
     expect("whopline_lease_lost_total 1", true);
     expect("whopline_group_recreated_total 1", true);
     expect("whopline_reclaimed_total 1", true);

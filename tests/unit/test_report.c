@@ -182,7 +182,8 @@ static void test_metrics(void **state)
         "\nwhopline_redis_reconnects_total 2\n",
         "\n# TYPE whopline_loop_lag_seconds gauge\n",
     };
-    metrics_job_ended(&fixture->report.metrics, "credits.payment_succeeded", METRICS_DONE, 10, 10);
+    const struct job job = {.kind_known = true, .known = JOB_credits_payment_succeeded};
+    metrics_job_ended(&fixture->report.metrics, &job, METRICS_DONE, 10, 10);
     for (int i = 0; i < 3; i++)
         report_connected(&fixture->report.report);
     const char *answer = ask(fixture, "/metrics");
