@@ -159,7 +159,7 @@ def test_a_store_that_is_away_shows_no_old_figures(stack):
     stack.eventually(lambda: get(proc, "/livez")[0] == 200, timeout=20)
     stack.eventually(lambda: "stream_depth" in metrics(proc))
     found = metrics(proc)
-    assert found["redis_reconnects_total"][""] == 1
+    assert found["redis_reconnects_total"][""] >= 1
     assert found["sweeps_total"]['result="failed"'] > 0
 
 
