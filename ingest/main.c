@@ -4,6 +4,7 @@
  * No PostgreSQL and no outside calls: an event is safe once Redis has it. */
 #include "base/log.h"
 #include "ingest/replay.h"
+#include "ingest/server.h"
 #include "runtime/private.h"
 #include "runtime/process.h"
 #include "service/redis_check.h"
