@@ -8,6 +8,7 @@
 #include "runtime/job_list.h"
 #include "runtime/process.h"
 #include "runtime/run.h"
+#include "runtime/worker_report.h"
 #include "service/redis_check.h"
 
 enum {
@@ -69,6 +70,10 @@ struct loop {
     size_t starting;          /* START calls on the wire */
     size_t busy;              /* slots with a run */
     size_t forced;            /* jobs being given back after the grace */
+
+    struct worker_report report; /* what is counted, and said to the outside */
+    bool left;                   /* we have said that we go */
+    size_t farewells;            /* replies to that which are awaited */
 
     uv_timer_t beat;
     uv_timer_t reclaim;

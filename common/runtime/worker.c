@@ -1,5 +1,6 @@
 #include "runtime/worker.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "runtime/loop.h"
 #include "runtime/reporter.h"
@@ -88,6 +89,7 @@ static void on_redis_ready(void *data)
 {
     struct loop *loop = data;
     log_info("worker", "connected to Redis");
+    report_connected(&loop->report.report);
     lease_renew(loop);
     intake_create_group(loop);
     if (loop->phase == PHASE_CHECKING)
@@ -133,7 +135,7 @@ static void on_reader_ready(void *data)
 /* --- stopping -------------------------------------------------------------------------------- */
 
 /* Without taking anything down: threads still run. */
-_Noreturn static void leave(void)
+_Noreturn static void end_now(void)
 {
     reporter_goodbye();
     _exit(0);
@@ -145,13 +147,13 @@ static void on_forced(const struct err *err, const struct redis_reply *reply, vo
     (void)err;
     (void)reply;
     if (--loop->forced == 0)
-        leave();
+        end_now();
 }
 
 static void on_grace_really_over(uv_timer_t *timer)
 {
     (void)timer;
-    leave();
+    end_now();
 }
 
 /* The jobs still on slots go back; their threads cannot be ended, the process can. */
@@ -205,7 +207,26 @@ static void close_all(struct loop *loop)
     close_handle(&loop->watch);
     close_handle(&loop->settle);
     close_handle(&loop->grace);
+    report_close(&loop->report.report);
     process_release(&loop->process);
+}
+
+static void on_farewell(const struct err *err, const struct redis_reply *reply, void *data)
+{
+    struct loop *loop = data;
+    (void)err;
+    (void)reply;
+    loop->farewells--;
+    loop_advance(loop);
+}
+
+/* The registry and the consumer group need not remember us. */
+static void leave(struct loop *loop)
+{
+    loop->left = true;
+    loop->farewells = 2;
+    report_leave(&loop->report.report, on_farewell, loop);
+    queue_leave(&loop->queue, on_farewell, loop);
 }
 
 static void maybe_close(struct loop *loop)
@@ -215,7 +236,57 @@ static void maybe_close(struct loop *loop)
     /* Without Redis nothing more can be said: leases run out and the jobs come back elsewhere. */
     if (loop->busy > 0 || (!redis_gone && (!settled || loop->reading || loop->promoting)))
         return;
-    close_all(loop);
+    if (!loop->left && !redis_gone)
+        leave(loop);
+    if (loop->farewells == 0)
+        close_all(loop);
+}
+
+/* --- what it says of itself ------------------------------------------------------------------ */
+
+/* A pause after an error of Redis is no purpose: it goes on trying. */
+static enum health_intake intake_state(const struct loop *loop)
+{
+    bool paused = loop->held || (loop->doubtful && intake_is_paused(loop));
+    if (loop->phase == PHASE_CHECKING)
+        return HEALTH_OPEN;
+    if (loop->phase != PHASE_WORKING || paused || loop->alone || loop->suspects != NULL)
+        return HEALTH_HELD;
+    if (loop->busy == loop->slots.count)
+        return HEALTH_FULL;
+    return intake_room(loop) > 0 ? HEALTH_OPEN : HEALTH_HELD;
+}
+
+static enum registry_state state_of(const struct loop *loop)
+{
+    if (loop->phase != PHASE_WORKING)
+        return loop->phase < PHASE_WORKING ? REGISTRY_CHECKING : REGISTRY_STOPPING;
+    if (loop->held || intake_is_paused(loop))
+        return REGISTRY_PAUSED;
+    return loop->alone || loop->suspects != NULL ? REGISTRY_ISOLATING : REGISTRY_WORKING;
+}
+
+static void look(void *data, struct worker_look *out)
+{
+    const struct loop *loop = data;
+    out->state = state_of(loop);
+    out->levels = (struct metrics_levels){.slots = loop->slots.count,
+                                          .busy = loop->busy,
+                                          .ready = loop->ready.count,
+                                          .unsettled = loop->settling.count};
+    for (size_t i = 0; i < SETTLEMENT_COUNT; i++)
+        out->levels.unsettled += loop->unsettled[i].count;
+}
+
+static struct err start_report(struct loop *loop)
+{
+    const struct worker_report_options options = {.loop = &loop->process.loop,
+                                                  .config = loop->config,
+                                                  .program = loop->worker->name,
+                                                  .queue = &loop->queue,
+                                                  .look = look,
+                                                  .data = loop};
+    return worker_report_start(&loop->report, &options);
 }
 
 /* --- the loop -------------------------------------------------------------------------------- */
@@ -237,6 +308,7 @@ void loop_advance(struct loop *loop)
         break;
     case PHASE_CLOSED: break;
     }
+    metrics_intake(&loop->report.metrics, intake_state(loop), clock_mono_ms());
 }
 
 static struct err open_redis(struct loop *loop)
@@ -286,7 +358,7 @@ int worker_main(int argc, char **argv, const struct worker *worker)
 {
     struct loop *loop = mem_zalloc(sizeof *loop);
     int status = process_start(&loop->process, argc, argv, worker->name, worker->purpose,
-                               CONFIG_WORKER, NULL);
+                               CONFIG_WORKER, report_check);
     if (status != PROCESS_GO) {
         free(loop);
         return status;
@@ -305,6 +377,16 @@ int worker_main(int argc, char **argv, const struct worker *worker)
         status = 2;
     } else {
         queue_init(&loop->queue, loop->redis, loop->config->stream_prefix, worker->queue);
+        err = start_report(loop);
+    }
+    if (err_failed(&err) && loop->queue.redis != NULL) {
+        log_error("worker", "cannot start", LOG_TEXT("error", err_text(&err)));
+        status = 2;
+        loop->phase = PHASE_CLOSED;
+        report_close(&loop->report.report);
+        redis_close(loop->reader);
+        redis_close(loop->redis);
+    } else if (!err_failed(&err)) {
         init_handles(loop);
         slots_start(&loop->slots, worker, loop->config, notify, loop);
         loop->finished = mem_zalloc(loop->slots.count * sizeof(struct slot_thread *));
