@@ -21,6 +21,7 @@ enum field {
     FIELD_TRACE,
     FIELD_PAYLOAD,
     FIELD_BODY,
+    FIELD_REASON, /* added by BURY */
     FIELD_COUNT,
 };
 
@@ -36,6 +37,7 @@ static const char *const field_names[FIELD_COUNT] = {
     [FIELD_TRACE] = "trace",
     [FIELD_PAYLOAD] = "payload",
     [FIELD_BODY] = "body",
+    [FIELD_REASON] = "reason",
 };
 
 static struct span number_span(char out[NUMBER_SIZE], int64_t number)
@@ -129,6 +131,7 @@ static struct job *make_job(struct span entry, const struct redis_reply *fields)
     job->trace = put(&at, values[FIELD_TRACE]);
     job->payload = (struct span){put(&at, values[FIELD_PAYLOAD]), values[FIELD_PAYLOAD].len};
     job->body = (struct span){put(&at, values[FIELD_BODY]), values[FIELD_BODY].len};
+    job->reason = put(&at, values[FIELD_REASON]);
     job->tenant = parse_number(values[FIELD_TENANT]);
     job->version = (int)parse_number(values[FIELD_VERSION]);
     job->attempt = (int)parse_number(values[FIELD_ATTEMPT]);
@@ -141,7 +144,11 @@ static struct job *make_job(struct span entry, const struct redis_reply *fields)
 struct job *queue_take_read(const struct redis_reply *reply)
 {
     /* {{stream, {{entry, {name, value, ...}}, ...}}}, or nil when nothing came in time */
-    const struct redis_reply *entries = redis_reply_at(redis_reply_at(reply, 0), 1);
+    return queue_take_entries(redis_reply_at(redis_reply_at(reply, 0), 1));
+}
+
+struct job *queue_take_entries(const struct redis_reply *entries)
+{
     struct job *first = NULL;
     struct job **last = &first;
     for (size_t i = 0; i < redis_reply_count(entries); i++) {

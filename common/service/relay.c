@@ -150,7 +150,7 @@ struct err relay_sweep(struct relay *relay, size_t *offered)
         PG_EXEC(relay->pg,
                 "SELECT id, gen, kind, tenant_id, key, event_id, trace,"
                 " (extract(epoch FROM occurred_at) * 1000)::bigint, attempts, payload, version,"
-                " (extract(epoch FROM created_at) * 1000)::bigint "
+                " (extract(epoch FROM coalesce(requeued_at, created_at)) * 1000)::bigint "
                 "FROM jobs WHERE state = 'queued' AND due_at <= whopline_now()"
                 " AND kind = ANY ($4::text[]) AND ("
                 " (relayed_at IS NULL"
