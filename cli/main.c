@@ -12,8 +12,9 @@
 #endif
 
 static const struct cli_command *const commands[] = {
-    &command_status, &command_events,  &command_trace,  &command_credits,
-    &command_send,   &command_migrate, &command_sample, &command_config,
+    &command_status,  &command_events,  &command_trace,  &command_credits,
+    &command_queue,   &command_workers, &command_audit,  &command_send,
+    &command_migrate, &command_sample,  &command_config,
 };
 
 static const struct cli_command *find_command(const char *name)
@@ -114,6 +115,7 @@ static int run_command(const struct cli_command *command, int count, char **word
         fprintf(stderr, "whopline: wrong settings:\n%s", buf_text(&cli.problems));
     else
         status = command->run(&cli, count, words);
+    cli_close_redis(&cli);
     pg_free(cli.pg);
     config_close(&cli.config);
     buf_close(&cli.problems);

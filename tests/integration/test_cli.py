@@ -405,7 +405,7 @@ def test_status_attention(history):
     add_event(history, "msg_other_too", "quarantined", "other_company")
     people = history.cli("status", check=False).stdout
     for line in ("2 events quarantined (other_company): whopline events --status quarantined",
-                 "1 job dead (exhausted): whopline events --status dead",
+                 "1 job dead (exhausted): whopline jobs ls --state dead",
                  "1 payment in review (unknown_plan): whopline credits review list",
                  "0 unrelayed (not yet in Redis)"):
         assert line in people
