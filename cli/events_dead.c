@@ -78,6 +78,11 @@ static void close_list(struct dead_list *list)
     free(list->jobs);
 }
 
+static const char *reason_of(const struct job *job)
+{
+    return job->reason != NULL ? job->reason : "";
+}
+
 /* --- looking --------------------------------------------------------------------------------- */
 
 static void put_job(struct json_writer *json, const struct job *job, bool all)
@@ -87,7 +92,7 @@ static void put_job(struct json_writer *json, const struct job *job, bool all)
     json_put_integer(json, "died_ms", ask_entry_ms(span_of(job->entry)));
     json_put_text(json, "id", job->id);
     json_put_text(json, "kind", job->kind);
-    json_put_text(json, "reason", job->reason);
+    json_put_text(json, "reason", reason_of(job));
     json_put_text(json, "key", job->key);
     json_put_text(json, "trace", job->trace);
     json_put_integer(json, "version", job->version);
@@ -123,7 +128,7 @@ static void print_table(const struct dead_list *list)
         table_add(&table, job->entry);
         table_add_short(&table, job->id);
         table_add(&table, job->kind);
-        table_add(&table, job->reason);
+        table_add(&table, reason_of(job));
         table_printf(&table, "%zu", job->body.len + job->payload.len);
     }
     table_print(&table, "");
@@ -160,7 +165,7 @@ static struct err show_one(struct cli *cli, struct dead_list *list)
         table_add(&table, "kind");
         table_add(&table, job->kind);
         table_add(&table, "reason");
-        table_add(&table, job->reason);
+        table_add(&table, reason_of(job));
         table_add(&table, "body");
         table_printf(&table, "%zu bytes", job->body.len);
         payload_add_rows(&table, job->kind, job->version, job->payload);
@@ -191,7 +196,7 @@ static void write_detail(const struct job *job, bool drops, struct buf *out)
     json_begin_object(&json, NULL);
     json_put_text(&json, "entry", job->entry);
     json_put_text(&json, "kind", job->kind);
-    json_put_text(&json, "died_of", job->reason);
+    json_put_text(&json, "died_of", reason_of(job));
     if (drops) {
         json_put_integer(&json, "version", job->version);
         json_put_integer(&json, "enqueued_ms", job->enqueued_ms);

@@ -4,7 +4,7 @@
 #include "cli/outcome.h"
 #include "cli/output.h"
 #include "cli/payload.h"
-#include "service/control.h"
+#include "service/controls.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -3,7 +3,7 @@
 #include "cli/cli.h"
 #include "cli/output.h"
 #include "cli/queue_list.h"
-#include "service/control.h"
+#include "service/controls.h"
 
 #include <getopt.h>
 #include <stdio.h>
@@ -27,11 +27,11 @@ struct options {
 /* --- changing -------------------------------------------------------------------------------- */
 
 /* Redis' copy follows the truth; without Redis the scheduler sees to it later. */
-static void copy_to_redis(struct cli *cli, enum queue_name queue)
+static void copy_to_redis(struct cli *cli)
 {
     struct err err = cli_open_redis(cli);
     if (!err_failed(&err))
-        err = control_copy(cli->pg, cli->redis, cli->config.stream_prefix, queue);
+        err = controls_copy(cli->pg, cli->redis, cli->config.stream_prefix);
     if (err_failed(&err))
         fprintf(stderr,
                 "whopline: written down in PostgreSQL, but Redis has not been told (%s): the"
@@ -59,20 +59,20 @@ static void print_held(struct cli *cli, enum queue_name queue)
     buf_close(&line);
 }
 
-static struct err change(struct cli *cli, enum queue_name queue, enum control_mode mode,
+static struct err change(struct cli *cli, enum queue_name queue, enum queue_mode mode,
                          const struct options *options, bool *changed)
 {
     const char *reason = options->reason != NULL ? options->reason : "";
     TRY(cli_open_database(cli));
-    TRY(control_set(cli->pg, queue, mode, cli_actor(cli, options->actor), reason, changed));
-    copy_to_redis(cli, queue);
+    TRY(controls_set(cli->pg, queue, mode, cli_actor(cli, options->actor), reason, changed));
+    copy_to_redis(cli);
     return ERR_NONE;
 }
 
 static struct err pause_queue(struct cli *cli, enum queue_name queue, const struct options *options)
 {
     bool changed;
-    TRY(change(cli, queue, CONTROL_PAUSED, options, &changed));
+    TRY(change(cli, queue, QUEUE_MODE_PAUSED, options, &changed));
     if (!changed)
         print_held(cli, queue);
     else
@@ -86,7 +86,7 @@ static struct err resume_queue(struct cli *cli, enum queue_name queue,
                                const struct options *options)
 {
     bool changed;
-    TRY(change(cli, queue, CONTROL_OPEN, options, &changed));
+    TRY(change(cli, queue, QUEUE_MODE_OPEN, options, &changed));
     printf(changed ? "%s is open again\n" : "%s was not held\n", queue_text(queue));
     return ERR_NONE;
 }
@@ -140,7 +140,7 @@ static struct err drain_queue(struct cli *cli, enum queue_name queue, const stru
     bool changed;
     int64_t left = 0;
     const char *name = queue_text(queue);
-    TRY(change(cli, queue, CONTROL_DRAINING, options, &changed));
+    TRY(change(cli, queue, QUEUE_MODE_DRAINING, options, &changed));
     if (!changed)
         print_held(cli, queue);
     if (queue == QUEUE_events)

@@ -4,7 +4,7 @@
 #include "cli/output.h"
 #include "cli/registry_view.h"
 #include "codec/json.h"
-#include "service/control.h"
+#include "service/controls.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -240,7 +240,8 @@ static void print_notes(const struct listing *listing)
             buf_add_text(&out, "\n");
         }
         if (!err_failed(&listing->pg) && !err_failed(&listing->redis) &&
-            strcmp(line->copy, line->mode != NULL ? line->mode : "") != 0)
+            strcmp(line->copy[0] != '\0' ? line->copy : "open",
+                   line->mode != NULL ? line->mode : "open") != 0)
             buf_printf(
                 &out,
                 "%s: Redis does not say so yet; the scheduler tells it within a second, if it"

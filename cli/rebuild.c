@@ -49,6 +49,9 @@ static struct err log_it(struct cli *cli, const struct options *options, int64_t
     struct err err = pg_begin(cli->pg);
     if (!err_failed(&err))
         err = audit_add(cli->pg, &audit);
+    /* From now on nobody's mark from before counts. */
+    if (!err_failed(&err))
+        err = pg_exec(cli->pg, "UPDATE relay_state SET rebuilds = rebuilds + 1", NULL, 0);
     if (!err_failed(&err))
         err = pg_commit(cli->pg);
     pg_rollback(cli->pg);

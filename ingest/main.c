@@ -4,6 +4,7 @@
  * No PostgreSQL and no outside calls: an event is safe once Redis has it. */
 #include "base/log.h"
 #include "ingest/private.h"
+#include "ingest/replay.h"
 #include "runtime/process.h"
 #include "service/redis_check.h"
 #include "service/scripts.h"
@@ -18,6 +19,7 @@ struct ingest {
     struct process process;
     struct metrics metrics;
     struct webhook webhook;
+    struct replay replay;
     struct server server;
     struct private private;
     struct redis *redis;
@@ -38,13 +40,20 @@ static void stop(struct ingest *ingest, int status)
     ingest->status = status;
     private_close(&ingest->private);
     server_close(&ingest->server);
+    replay_close(&ingest->replay);
     redis_close(ingest->redis);
     process_release(&ingest->process);
 }
 
-static void on_drained(void *data)
+static void on_replay_drained(void *data)
 {
     stop(data, 0);
+}
+
+static void on_drained(void *data)
+{
+    struct ingest *ingest = data;
+    replay_drain(&ingest->replay, ingest->server.drain_until_ms, on_replay_drained, ingest);
 }
 
 static void on_stop(void *data)
@@ -92,6 +101,8 @@ static void on_ready(void *data)
     struct ingest *ingest = data;
     if (ingest->checking || !redis_is_ready(ingest->redis))
         return;
+    /* First, so that it is answered before any event is accepted. */
+    replay_on_ready(&ingest->replay);
     ingest->checking = true;
     ingest->check.callback = on_checked;
     ingest->check.data = ingest;
@@ -130,10 +141,12 @@ static void check_settings(const struct config *config, struct buf *problems)
     webhook_check(config, problems);
     server_check(config, problems);
     private_check(config, problems);
+    replay_check(config, problems);
 }
 
 static struct err start(struct ingest *ingest)
 {
+    TRY(replay_open(&ingest->replay, &ingest->process.loop, &ingest->webhook));
     TRY(connect_redis(ingest));
     TRY(server_listen(&ingest->server));
     return private_listen(&ingest->private);

@@ -56,6 +56,36 @@ static void write_counters(const struct metrics *metrics, struct buf *out)
     write_value(out, "connections_total", metrics->connections);
 }
 
+static void write_ring(const struct metrics *metrics, const struct metrics_gauges *gauges,
+                       struct buf *out)
+{
+    const struct ring_stats *ring = gauges->ring;
+    if (ring == NULL)
+        return;
+    write_head(out, "ring_kept_total", "counter", "Events written to the ring.");
+    write_value(out, "ring_kept_total", ring->kept);
+    write_head(out, "ring_not_kept_total", "counter",
+               "Events that could not be written to the ring.");
+    write_value(out, "ring_not_kept_total", ring->not_kept);
+    write_head(out, "ring_crowded_bytes_total", "counter",
+               "Bytes dropped from the ring before their time, for want of room.");
+    write_value(out, "ring_crowded_bytes_total", ring->crowded_bytes);
+    write_head(out, "ring_damaged_total", "counter", "Records of the ring that cannot be read.");
+    write_value(out, "ring_damaged_total", ring->damaged);
+    write_head(out, "ring_adopted_total", "counter", "Files taken over from ended processes.");
+    write_value(out, "ring_adopted_total", ring->adopted);
+    write_head(out, "ring_replayed_total", "counter",
+               "Events of the ring given to Redis again, by verdict.");
+    for (size_t i = 0; i < ARRAY_LEN(metrics->replayed); i++)
+        write_labelled(out, "ring_replayed_total", "verdict", accept_names[i],
+                       metrics->replayed[i]);
+    write_head(out, "ring_bytes", "gauge", "Bytes of the ring.");
+    write_value(out, "ring_bytes", ring->bytes);
+    write_head(out, "ring_stale_bytes", "gauge",
+               "Bytes of the ring that are to be given to Redis again.");
+    write_value(out, "ring_stale_bytes", gauges->ring_stale_bytes);
+}
+
 void metrics_write(const struct metrics *metrics, const struct metrics_gauges *gauges,
                    struct buf *out)
 {
@@ -68,4 +98,5 @@ void metrics_write(const struct metrics *metrics, const struct metrics_gauges *g
     write_value(out, "body_bytes", gauges->body_bytes);
     write_head(out, "ready", "gauge", "1 if events are being accepted.");
     write_value(out, "ready", gauges->ready ? 1 : 0);
+    write_ring(metrics, gauges, out);
 }

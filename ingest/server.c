@@ -1,6 +1,7 @@
 #include "ingest/server.h"
 
 #include "base/log.h"
+#include "ingest/replay.h"
 #include "io/net.h"
 
 #include <errno.h>
@@ -257,10 +258,13 @@ void server_close(struct server *server)
 
 struct metrics_gauges server_gauges(const struct server *server)
 {
+    const struct replay *replay = server->webhook->replay;
     return (struct metrics_gauges){
         .connections = server->connections,
         .unanswered = server->webhook->unanswered,
         .body_bytes = server->body_bytes,
         .ready = webhook_is_ready(server->webhook) && !server->draining,
+        .ring = replay != NULL ? ring_stats(replay->ring) : NULL,
+        .ring_stale_bytes = replay != NULL ? ring_stale_bytes(replay->ring) : 0,
     };
 }

@@ -78,19 +78,18 @@ static size_t list_jobs(struct slot *slot, const struct store_event *rows, size_
     return listed;
 }
 
-static struct err keep(struct slot *slot, const struct batch_item *items, size_t count)
+static struct err keep(struct slot *slot, struct batch_item *items, size_t count)
 {
     int64_t *tenants = arena_alloc(&slot->arena, count * sizeof *tenants);
     struct store_event *rows = arena_alloc(&slot->arena, count * sizeof *rows);
     struct outgoing *jobs = arena_alloc(&slot->arena, count * EVENT_JOBS_MAX * sizeof *jobs);
 
-    TRY(pg_begin(slot->db));
     TRY(find_tenants(slot, items, count, tenants));
     for (size_t i = 0; i < count; i++)
         rows[i] = classify(&items[i], tenants[i]);
     TRY(store_insert_events(slot->db, rows, count));
     TRY(slot_add_jobs(slot, jobs, list_jobs(slot, rows, count, jobs)));
-    return slot_commit(slot, JOB_STATE_DONE, "");
+    return slot_commit_batch(slot, items, count);
 }
 
 /* The tenant of a single-tenant installation comes from its settings. */

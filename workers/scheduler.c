@@ -10,7 +10,12 @@
 #include "service/relay.h"
 #include "service/scripts.h"
 
-enum { REDIS_TIMEOUT_MS = 5000, SCHEMA_AGAIN_MS = 1000 };
+enum {
+    REDIS_TIMEOUT_MS = 5000,
+    SCHEMA_AGAIN_MS = 1000,
+    HURRY_MS =
+        100, /* bulk rows wait for room: a tenant's rate is at most TENANT_MAX_INFLIGHT in this */
+};
 
 struct scheduler {
     struct process process;
@@ -33,19 +38,20 @@ static void idle(struct scheduler *scheduler, int64_t ms)
     uv_timer_stop(&scheduler->timer);
 }
 
-static struct err sweep(struct scheduler *scheduler)
+static struct err sweep(struct scheduler *scheduler, bool *bulk_waiting)
 {
     size_t rebuilt;
-    size_t offered;
+    struct relay_round round;
     TRY(relay_check_epoch(&scheduler->relay, &rebuilt));
     if (rebuilt > 0)
         log_warning("scheduler", "another Redis: queued jobs are offered again",
                     LOG_INT("jobs", rebuilt));
     do {
-        TRY(relay_sweep(&scheduler->relay, &offered));
-        if (offered > 0)
-            log_info("scheduler", "jobs relayed", LOG_INT("jobs", offered));
-    } while (offered > 0 && !scheduler->process.stopping);
+        TRY(relay_sweep(&scheduler->relay, &round));
+        if (round.offered > 0)
+            log_info("scheduler", "jobs relayed", LOG_INT("jobs", round.offered));
+    } while (round.offered > 0 && !scheduler->process.stopping);
+    *bulk_waiting = round.bulk_waiting;
     return ERR_NONE;
 }
 
@@ -88,10 +94,12 @@ static int work(struct scheduler *scheduler)
     if (status == 0)
         log_info("scheduler", "working");
     while (status == 0 && !scheduler->process.stopping) {
-        struct err err = sweep(scheduler);
+        bool hurry = false;
+        struct err err = sweep(scheduler, &hurry);
         note(scheduler, &err);
         if (!scheduler->process.stopping)
-            idle(scheduler, config->relay_sweep_ms);
+            idle(scheduler,
+                 hurry && config->relay_sweep_ms > HURRY_MS ? HURRY_MS : config->relay_sweep_ms);
     }
     return status;
 }
@@ -111,6 +119,7 @@ static struct err open_stores(struct scheduler *scheduler)
         .prefix = config->stream_prefix,
         .grace_ms = config->relay_sweep_ms,
         .stale_ms = config->relay_stale_ms,
+        .tenant_max = config->tenant_max_inflight,
     };
     return redis_new(&options, &scheduler->relay.redis);
 }

@@ -1,15 +1,21 @@
 #include "io/pg.h"
 
+#include "base/clock.h"
 #include "base/fault.h"
 
 #include <arpa/inet.h>
 #include <endian.h>
 #include <libpq-fe.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 enum {
     PARAMS_MAX = 40,
+    CANCEL_WAIT_MS = 2000,
+    CANCEL_LOOK_MS = 50, /* how soon a waiting statement notices pg_cancel */
     /* PostgreSQL's own numbers, src/include/catalog/pg_type.dat */
     OID_BYTEA = 17,
     OID_BIGINT = 20,
@@ -23,12 +29,15 @@ struct pg {
     PGconn *conn;
     PGresult *result;
     bool in_transaction;
+    int64_t cancel_wait_ms;
+    atomic_bool cancelled;
 };
 
 struct pg *pg_new(const char *url)
 {
     struct pg *pg = mem_zalloc(sizeof *pg);
     pg->url = url;
+    pg->cancel_wait_ms = CANCEL_WAIT_MS;
     return pg;
 }
 
@@ -86,6 +95,8 @@ static enum err_code code_of_state(const char *state)
         return ERR_PG_CONFLICT;
     if (is_one_of(state, data, ARRAY_LEN(data)))
         return ERR_PG_DATA;
+    if (strcmp(state, "57014") == 0)
+        return ERR_PG_CANCELLED;
     return ERR_PG_FAILED;
 }
 
@@ -226,12 +237,96 @@ void pg_array_close(struct pg_array *array)
     buf_close(&array->bytes);
 }
 
+/* --- waiting --------------------------------------------------------------------------------- */
+
+void pg_cancel(struct pg *pg)
+{
+    atomic_store(&pg->cancelled, true);
+}
+
+void pg_set_cancel_wait(struct pg *pg, int64_t ms)
+{
+    pg->cancel_wait_ms = ms;
+}
+
+void pg_allow(struct pg *pg)
+{
+    atomic_store(&pg->cancelled, false);
+}
+
+/* Blocks for as long as the server likes, so it has a thread of its own. */
+static void *send_cancel(void *data)
+{
+    char message[256];
+    PQcancel(data, message, sizeof message);
+    PQfreeCancel(data);
+    return NULL;
+}
+
+static void start_cancel(struct pg *pg)
+{
+    PGcancel *request = PQgetCancel(pg->conn);
+    pthread_attr_t attributes;
+    pthread_t thread;
+    if (request == NULL)
+        return;
+    pthread_attr_init(&attributes);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    if (pthread_create(&thread, &attributes, send_cancel, request) != 0)
+        PQfreeCancel(request); /* then the connection is hung up on */
+    pthread_attr_destroy(&attributes);
+}
+
+/* Until there is something to read, or CANCEL_LOOK_MS. False: the connection is broken. */
+static bool wait_a_while(struct pg *pg, bool unsent)
+{
+    struct pollfd fd = {.fd = PQsocket(pg->conn), .events = POLLIN};
+    if (unsent)
+        fd.events |= POLLOUT;
+    if (poll(&fd, 1, CANCEL_LOOK_MS) > 0 && (fd.revents & ~POLLOUT) != 0)
+        return PQconsumeInput(pg->conn) == 1;
+    return true;
+}
+
+/* Waits for the end of what was sent, whose last result, or first error, is pg->result then. */
+static struct err await(struct pg *pg)
+{
+    int64_t give_up_ms = 0;
+    for (;;) {
+        int unsent = PQflush(pg->conn);
+        if (unsent < 0)
+            break;
+        if (unsent == 0 && PQisBusy(pg->conn) == 0) {
+            PGresult *next = PQgetResult(pg->conn);
+            if (next == NULL)
+                break;
+            bool failed = PQresultStatus(pg->result) == PGRES_FATAL_ERROR && pg->result != NULL;
+            PQclear(failed ? next : pg->result);
+            pg->result = failed ? pg->result : next;
+            continue;
+        }
+        if (!wait_a_while(pg, unsent > 0))
+            break;
+        if (!atomic_load(&pg->cancelled))
+            continue;
+        if (give_up_ms == 0) {
+            give_up_ms = clock_mono_ms() + pg->cancel_wait_ms;
+            start_cancel(pg);
+        } else if (clock_mono_ms() >= give_up_ms) {
+            disconnect(pg);
+            return err_make(ERR_PG_DOWN, "PostgreSQL did not react to a cancel");
+        }
+    }
+    return ERR_NONE;
+}
+
 /* --- statements ------------------------------------------------------------------------------ */
 
 static struct err check_result(struct pg *pg)
 {
     ExecStatusType status = PQresultStatus(pg->result);
-    if (status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK)
+    if (pg->result != NULL && PQstatus(pg->conn) == CONNECTION_OK &&
+        (status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK))
         return ERR_NONE;
     return result_err(pg);
 }
@@ -245,7 +340,16 @@ static struct err ready(struct pg *pg)
         disconnect(pg);
         return err_make(ERR_PG_DOWN, "the connection to PostgreSQL was lost in a transaction");
     }
+    if (atomic_load(&pg->cancelled))
+        return err_make(ERR_PG_CANCELLED, "cancelled before the next statement");
     return ensure_connected(pg);
+}
+
+static struct err finish(struct pg *pg, int sent)
+{
+    if (sent == 1)
+        TRY(await(pg));
+    return check_result(pg);
 }
 
 struct err pg_exec(struct pg *pg, const char *sql, const struct pg_param *params, size_t count)
@@ -261,15 +365,14 @@ struct err pg_exec(struct pg *pg, const char *sql, const struct pg_param *params
         lengths[i] = (int)params[i].len;
         formats[i] = params[i].binary ? 1 : 0;
     }
-    pg->result = PQexecParams(pg->conn, sql, (int)count, NULL, values, lengths, formats, 0);
-    return check_result(pg);
+    return finish(pg,
+                  PQsendQueryParams(pg->conn, sql, (int)count, NULL, values, lengths, formats, 0));
 }
 
 struct err pg_script(struct pg *pg, const char *sql)
 {
     TRY(ready(pg));
-    pg->result = PQexec(pg->conn, sql);
-    return check_result(pg);
+    return finish(pg, PQsendQuery(pg->conn, sql));
 }
 
 struct err pg_begin(struct pg *pg)
@@ -286,9 +389,10 @@ struct err pg_commit(struct pg *pg)
     if (FAULT(before_pg_commit))
         return err_make(ERR_PG_FAILED, "fault before COMMIT");
     struct err err = pg_script(pg, "COMMIT");
-    pg->in_transaction = false;
-    if (err_failed(&err))
-        return err;
+    /* Cancelled before it was sent, the transaction is still open, and the caller's to roll back.
+     */
+    pg->in_transaction = pg->conn != NULL && PQtransactionStatus(pg->conn) != PQTRANS_IDLE;
+    TRY(err);
     if (FAULT(pg_commit_reply_lost)) {
         disconnect(pg);
         return err_make(ERR_PG_DOWN, "fault: the reply to COMMIT was lost");
@@ -308,8 +412,12 @@ void pg_rollback(struct pg *pg)
     if (pg->conn == NULL || PQstatus(pg->conn) != CONNECTION_OK)
         return;
     forget_result(pg);
-    pg->result = PQexec(pg->conn, "ROLLBACK");
-    if (PQresultStatus(pg->result) != PGRES_COMMAND_OK)
+    if (PQsendQuery(pg->conn, "ROLLBACK") != 1) {
+        disconnect(pg);
+        return;
+    }
+    struct err err = await(pg);
+    if (!err_failed(&err) && PQresultStatus(pg->result) != PGRES_COMMAND_OK)
         disconnect(pg);
 }
 

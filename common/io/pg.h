@@ -7,7 +7,8 @@
  * transaction. Errors: PG_DOWN (cannot connect, connection lost, or a server that cannot work now:
  * full, read-only, shutting down; a transaction in progress is gone, and if it was COMMIT nobody
  * knows), PG_CONFLICT (40001, 40P01, 55P03: run the transaction again), PG_DATA (classes 22 and 23:
- * these values will never be accepted), PG_FAILED (all else). Texts hold PostgreSQL's primary
+ * these values will never be accepted), PG_CANCELLED (57014: pg_cancel, an operator or a
+ * statement_timeout), PG_FAILED (all else). Texts hold PostgreSQL's primary
  * message, never the statement's values. */
 #include "base/buf.h"
 #include "base/err.h"
@@ -51,11 +52,19 @@ MUST_CHECK struct err pg_exec(struct pg *pg, const char *sql, const struct pg_pa
 #define PG_EXEC(pg, sql, ...)                                                                      \
     pg_exec((pg), (sql), (const struct pg_param[]){__VA_ARGS__},                                   \
             sizeof((const struct pg_param[]){__VA_ARGS__}) / sizeof(struct pg_param))
+/* Any thread: the statement that runs is cancelled, and every further one refused (PG_CANCELLED),
+ * until pg_allow. A server that does not react in time (2 s, or as set) is hung up on (PG_DOWN): a
+ * statement never outlasts its cancel by more than that, or than the time-out of connecting. */
+void pg_cancel(struct pg *pg);
+void pg_set_cancel_wait(struct pg *pg, int64_t ms); /* before the first use */
+void pg_allow(struct pg *pg);                       /* the connection's thread */
+
 /* Several statements without parameters, e.g. a migration. */
 MUST_CHECK struct err pg_script(struct pg *pg, const char *sql);
 
 MUST_CHECK struct err pg_begin(struct pg *pg);
-/* Fault points before_pg_commit, pg_commit_reply_lost and after_pg_commit are here. */
+/* After an error the transaction may still be open: roll back. Fault points before_pg_commit,
+ * pg_commit_reply_lost and after_pg_commit are here. */
 MUST_CHECK struct err pg_commit(struct pg *pg);
 void pg_rollback(struct pg *pg); /* no transaction: nothing happens */
 bool pg_in_transaction(const struct pg *pg);

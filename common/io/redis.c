@@ -205,6 +205,12 @@ void redis_drop(struct redis *redis, struct err why)
     }
 }
 
+void redis_reset(struct redis *redis, const struct err *why)
+{
+    if (redis->state != STATE_CLOSING)
+        redis_drop(redis, *why);
+}
+
 /* --- life ----------------------------------------------------------------------------------------
  */
 

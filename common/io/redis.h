@@ -47,6 +47,9 @@ MUST_CHECK struct err redis_new(const struct redis_options *options, struct redi
  * handles are closed, so run the loop until it is empty. on_closed may be NULL. */
 void redis_close(struct redis *redis);
 
+/* Drops the connection, as if it had been lost, and connects again. */
+void redis_reset(struct redis *redis, const struct err *why);
+
 bool redis_is_ready(const struct redis *redis);
 size_t redis_pending(const struct redis *redis); /* commands without a reply */
 

@@ -2,6 +2,8 @@
 #include "base/log.h"
 #include "runtime/loop.h"
 
+#include <stdio.h>
+
 enum { PAUSE_MS = 1000 };
 
 static void on_resume(uv_timer_t *timer)
@@ -52,18 +54,53 @@ void intake_create_group(struct loop *loop)
     queue_create_group(&loop->queue, on_group, loop);
 }
 
+/* Whether nothing is to be begun any more, or for now. */
+static bool gives_back(const struct loop *loop)
+{
+    return loop->phase == PHASE_STOPPING || loop->held;
+}
+
 void intake_take(struct loop *loop, struct job *job)
 {
-    if (loop->phase == PHASE_STOPPING && lease_must_run_out(job)) {
+    if (!gives_back(loop))
+        job_list_add(&loop->ready, job);
+    else if (lease_must_run_out(job))
         job_free(job);
+    else
+        settle_job(loop, job, SETTLE_RELEASE, NULL);
+}
+
+void intake_release(struct loop *loop)
+{
+    struct job_list waiting = loop->ready;
+    struct job *job;
+    loop->ready = (struct job_list){0};
+    while ((job = job_list_take(&waiting)) != NULL)
+        intake_take(loop, job);
+}
+
+void intake_wake(struct loop *loop)
+{
+    char id[24];
+    if (!loop->reading || loop->reader_client_id == 0 || !redis_is_ready(loop->redis))
         return;
-    }
-    if (loop->phase == PHASE_STOPPING) {
-        job_list_add(&loop->running, job);
-        settle_hold(loop, job, SETTLE_RELEASE, NULL);
+    snprintf(id, sizeof id, "%lld", (long long)loop->reader_client_id);
+    const struct span args[] = {SPAN("CLIENT"), SPAN("UNBLOCK"), span_of(id)};
+    redis_command(loop->redis, args, ARRAY_LEN(args), NULL, NULL);
+}
+
+void intake_hold(struct loop *loop, bool held)
+{
+    if (held == loop->held || loop->phase != PHASE_WORKING)
         return;
+    loop->held = held;
+    log_info("worker", held ? "the queue is paused" : "the queue goes on",
+             LOG_TEXT("queue", queue_text(loop->queue.name)));
+    if (held) {
+        intake_release(loop);
+        intake_wake(loop);
     }
-    job_list_add(&loop->ready, job);
+    loop_advance(loop);
 }
 
 static void on_read(const struct err *err, const struct redis_reply *reply, void *data)
@@ -104,8 +141,8 @@ size_t intake_room(const struct loop *loop)
 void intake_read(struct loop *loop)
 {
     size_t count = intake_room(loop);
-    if (loop->reading || !loop->group_known || count == 0 || !redis_is_ready(loop->reader) ||
-        intake_is_paused(loop))
+    if (loop->reading || loop->held || !loop->group_known || count == 0 ||
+        !redis_is_ready(loop->reader) || intake_is_paused(loop))
         return;
     loop->reading = true;
     queue_read(&loop->queue, loop->reader, count, loop->config->read_block_ms, on_read, loop);

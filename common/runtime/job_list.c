@@ -26,10 +26,25 @@ void job_list_remove(struct job_list *list, struct job *job)
     list->count--;
 }
 
-bool job_list_has(const struct job_list *list, struct span entry)
+struct job *job_list_find(const struct job_list *list, struct span entry)
 {
-    for (const struct job *job = list->first; job != NULL; job = job->next)
-        if (span_equal(span_of(job->entry), entry))
-            return true;
-    return false;
+    struct job *job = list->first;
+    while (job != NULL && !span_equal(span_of(job->entry), entry))
+        job = job->next;
+    return job;
+}
+
+struct job *job_list_take(struct job_list *list)
+{
+    struct job *job = list->first;
+    if (job != NULL)
+        job_list_remove(list, job);
+    return job;
+}
+
+void job_list_free(struct job_list *list)
+{
+    struct job *job;
+    while ((job = job_list_take(list)) != NULL)
+        job_free(job);
 }

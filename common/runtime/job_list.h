@@ -11,6 +11,8 @@ struct job_list {
 
 void job_list_add(struct job_list *list, struct job *job); /* at the end */
 void job_list_remove(struct job_list *list, struct job *job);
-bool job_list_has(const struct job_list *list, struct span entry);
+struct job *job_list_find(const struct job_list *list, struct span entry); /* NULL: not there */
+struct job *job_list_take(struct job_list *list); /* the first one; NULL: empty */
+void job_list_free(struct job_list *list);        /* and the jobs */
 
 #endif

@@ -1,46 +1,18 @@
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "base/random.h"
 #include "runtime/loop.h"
+#include "service/controls.h"
 
 #include <stdlib.h>
 
 enum {
-    PROMOTE_MAX_MS = 1000, /* longest time a due job may wait for its promotion */
-    ISOLATION_LEASES = 3,  /* so long may isolation hold up reading */
-    ENTRY_MAX = 48,        /* "1700000000000-0": two 64-bit numbers, a dash and a NUL */
+    PROMOTE_MAX_MS = 1000,                /* longest time a due job may wait for its promotion */
+    SUSPECTS_BEATEN_MAX = LOOP_CHUNK_MAX, /* what waits behind them runs out */
 };
 
-/* An entry that is ours and has not been started: it waits until it can run alone. */
-struct suspect {
-    struct suspect *next;
-    char entry[ENTRY_MAX];
-};
-
-static void forget_suspects(struct loop *loop)
-{
-    while (loop->suspects != NULL) {
-        struct suspect *suspect = loop->suspects;
-        loop->suspects = suspect->next;
-        free(suspect);
-    }
-}
-
-/* A job that does not end, alone or before those who wait for it, must not keep the whole worker
- * from reading. Suspects go to whoever is quiet: their leases run out. */
-static void end_long_isolation(struct loop *loop)
-{
-    int64_t now = clock_mono_ms();
-    int64_t longest = ISOLATION_LEASES * loop->config->lease_ms;
-    if (loop->isolating_ms == 0 || now - loop->isolating_ms < longest)
-        return;
-    log_warning("worker", "a job does not end: reading goes on beside it");
-    forget_suspects(loop);
-    loop->alone = false;
-    loop->isolating_ms = 0;
-    loop->reclaim_from_ms = now + longest;
-    loop_advance(loop);
-}
+/* --- keeping --------------------------------------------------------------------------------- */
 
 static void on_beaten(const struct err *err, const struct redis_reply *reply, void *data)
 {
@@ -49,11 +21,14 @@ static void on_beaten(const struct err *err, const struct redis_reply *reply, vo
         return;
     for (size_t i = 0; i < redis_reply_count(reply); i++) {
         struct span entry = redis_reply_text(redis_reply_at(reply, i));
-        for (struct job *job = loop->running.first; job != NULL; job = job->next)
-            if (span_equal(span_of(job->entry), entry))
-                log_warning("worker", "lease lost: another worker may run this job too",
-                            LOG_TEXT("job", job->id));
+        const struct job *job = job_list_find(&loop->running, entry);
+        if (job != NULL)
+            log_warning("worker", "lease lost: another worker may run this job too",
+                        LOG_TEXT("job", job->id));
+        watch_lost(loop, entry);
+        isolate_lost(loop, entry);
     }
+    loop_advance(loop);
 }
 
 static void beat_list(struct loop *loop, const struct job_list *list)
@@ -72,15 +47,18 @@ static void beat_list(struct loop *loop, const struct job_list *list)
 static void on_beat(uv_timer_t *timer)
 {
     struct loop *loop = timer->data;
-    end_long_isolation(loop);
+    struct span suspects[SUSPECTS_BEATEN_MAX];
+    if (isolate_give_up(loop))
+        loop_advance(loop);
     if (!redis_is_ready(loop->redis))
         return;
     beat_list(loop, &loop->running);
     beat_list(loop, &loop->ready);
-    for (const struct suspect *suspect = loop->suspects; suspect != NULL; suspect = suspect->next) {
-        struct span entry = span_of(suspect->entry);
-        queue_beat(&loop->queue, &entry, 1, on_beaten, loop);
-    }
+    for (size_t i = 0; i < SETTLEMENT_COUNT; i++)
+        beat_list(loop, &loop->unsettled[i]);
+    size_t count = isolate_list(loop, suspects, ARRAY_LEN(suspects));
+    if (count > 0)
+        queue_beat(&loop->queue, suspects, count, on_beaten, loop);
 }
 
 /* --- taking over ----------------------------------------------------------------------------- */
@@ -88,29 +66,17 @@ static void on_beat(uv_timer_t *timer)
 struct starting {
     struct loop *loop;
     bool alone;
-    char entry[ENTRY_MAX];
+    char entry[LOOP_ENTRY_MAX];
 };
-
-static void add_suspect(struct loop *loop, const char *entry)
-{
-    struct suspect **last = &loop->suspects;
-    struct suspect *suspect = mem_zalloc(sizeof *suspect);
-    memcpy(suspect->entry, entry, sizeof suspect->entry);
-    while (*last != NULL)
-        last = &(*last)->next;
-    *last = suspect;
-    log_warning("worker",
-                "an entry has brought workers down, or ran beside one that did: it will "
-                "run alone",
-                LOG_TEXT("entry", entry));
-}
 
 static bool is_held(const struct loop *loop, struct span entry)
 {
-    for (const struct suspect *suspect = loop->suspects; suspect != NULL; suspect = suspect->next)
-        if (span_equal(span_of(suspect->entry), entry))
-            return true;
-    return job_list_has(&loop->running, entry) || job_list_has(&loop->ready, entry);
+    bool held = isolate_has(loop, entry) || job_list_find(&loop->running, entry) != NULL ||
+                job_list_find(&loop->ready, entry) != NULL ||
+                job_list_find(&loop->settling, entry) != NULL;
+    for (size_t i = 0; !held && i < SETTLEMENT_COUNT; i++)
+        held = job_list_find(&loop->unsettled[i], entry) != NULL;
+    return held;
 }
 
 static void on_started(const struct err *err, const struct redis_reply *reply, void *data)
@@ -127,7 +93,7 @@ static void on_started(const struct err *err, const struct redis_reply *reply, v
                  LOG_INT("deliveries", job->deliveries));
         intake_take(loop, job);
     } else if (suspect && loop->phase == PHASE_WORKING) {
-        add_suspect(loop, start->entry);
+        isolate_add(loop, span_of(start->entry));
     }
     if (job == NULL && start->alone)
         loop->alone = false; /* it was not ours any more */
@@ -135,7 +101,7 @@ static void on_started(const struct err *err, const struct redis_reply *reply, v
     loop_advance(loop);
 }
 
-static void start_entry(struct loop *loop, struct span entry, bool alone)
+void lease_start(struct loop *loop, struct span entry, bool alone)
 {
     struct starting *start = mem_zalloc(sizeof *start);
     REQUIRE(entry.len < sizeof start->entry);
@@ -143,33 +109,13 @@ static void start_entry(struct loop *loop, struct span entry, bool alone)
     start->alone = alone;
     memcpy(start->entry, entry.ptr, entry.len);
     loop->starting++;
+    (void)FAULT(before_start);
     queue_start(&loop->queue, entry, alone, on_started, start);
 }
 
 bool lease_must_run_out(const struct job *job)
 {
     return job->deliveries >= QUEUE_SUSPECT_DELIVERIES;
-}
-
-bool lease_isolate(struct loop *loop)
-{
-    struct suspect *suspect = loop->suspects;
-    if (suspect == NULL && !loop->alone)
-        loop->isolating_ms = 0;
-    else if (loop->isolating_ms == 0)
-        loop->isolating_ms = clock_mono_ms();
-    if (suspect == NULL || loop->alone)
-        return loop->alone;
-    bool quiet = loop->busy == 0 && loop->ready.count == 0 && loop->starting == 0 &&
-                 !loop->reading && !loop->reclaiming;
-    if (quiet && redis_is_ready(loop->redis) && !intake_is_paused(loop)) {
-        loop->alone = true;
-        loop->isolating_ms = clock_mono_ms();
-        loop->suspects = suspect->next;
-        start_entry(loop, span_of(suspect->entry), true);
-        free(suspect);
-    }
-    return true;
 }
 
 static void reclaim_more(struct loop *loop);
@@ -189,7 +135,7 @@ static void on_reclaimed(const struct err *err, const struct redis_reply *reply,
     for (size_t i = 0; i < redis_reply_count(ids); i++) {
         struct span entry = redis_reply_text(redis_reply_at(ids, i));
         if (loop->phase == PHASE_WORKING && !is_held(loop, entry))
-            start_entry(loop, entry, false);
+            lease_start(loop, entry, false);
     }
     if (strcmp(loop->cursor, "0-0") != 0)
         reclaim_more(loop);
@@ -200,7 +146,7 @@ static void reclaim_more(struct loop *loop)
 {
     size_t count = intake_room(loop);
     if (loop->phase != PHASE_WORKING || loop->reclaiming || count == 0 || loop->suspects != NULL ||
-        loop->alone || !loop->group_known || !redis_is_ready(loop->redis) ||
+        loop->alone || loop->held || !loop->group_known || !redis_is_ready(loop->redis) ||
         clock_mono_ms() < loop->reclaim_from_ms || intake_is_paused(loop))
         return;
     loop->reclaiming = true;
@@ -225,6 +171,7 @@ static void on_promoted(const struct err *err, const struct redis_reply *reply, 
     struct loop *loop = data;
     int64_t count = redis_reply_integer(redis_reply_at(reply, 0));
     int64_t next = redis_reply_integer(redis_reply_at(reply, 1));
+    struct span mode = redis_reply_text(redis_reply_at(reply, 2));
     loop->promoting = false;
     if (loop->phase >= PHASE_STOPPING) {
         loop_advance(loop);
@@ -235,6 +182,9 @@ static void on_promoted(const struct err *err, const struct redis_reply *reply, 
     if (err == NULL && count == LOOP_CHUNK_MAX)
         next = 0;
     uv_timer_start(&loop->promote, on_promote, (uint64_t)next, 0);
+    enum queue_mode known;
+    if (err == NULL && queue_mode_find(mode, &known))
+        intake_hold(loop, known == QUEUE_MODE_PAUSED);
 }
 
 static void on_promote(uv_timer_t *timer)
@@ -243,6 +193,7 @@ static void on_promote(uv_timer_t *timer)
     if (loop->promoting || loop->phase >= PHASE_STOPPING)
         return;
     loop->promoting = true;
+    (void)FAULT(before_promote);
     queue_promote(&loop->queue, LOOP_CHUNK_MAX, on_promoted, loop);
 }
 
@@ -261,8 +212,7 @@ void lease_init(struct loop *loop)
 
 void lease_close(struct loop *loop)
 {
-    /* Their leases run out, and the next owner finds them as suspect as they are. */
-    forget_suspects(loop);
+    isolate_forget(loop);
     uv_close((uv_handle_t *)&loop->beat, NULL);
     uv_close((uv_handle_t *)&loop->reclaim, NULL);
     uv_close((uv_handle_t *)&loop->promote, NULL);

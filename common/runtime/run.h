@@ -2,9 +2,9 @@
 #define WHOPLINE_RUN_H
 /* Between the loop and the slots, inside the runtime.
  *
- * A run is what a slot takes at once: one or several jobs, or a task of the runtime's own. The loop
- * owns it but while a slot runs it. slot threads end when they are told to and have nothing to run.
- */
+ * A run is what a slot takes at once: one or several jobs of one kind, or a task of the runtime's
+ * own. The loop owns it but while a slot runs it; then it may only look at, and ask through, what
+ * is marked as shared. Slot threads end when they are told to and have nothing to run. */
 #include "runtime/verdict.h"
 #include "runtime/worker.h"
 
@@ -21,15 +21,18 @@ enum run_kind {
 struct run_job {
     struct job *job;
     struct verdict verdict;
-    bool has_row;  /* in PostgreSQL, where the verdict is written; events have none */
-    bool released; /* not begun, because the process stops */
+    bool has_row;     /* in PostgreSQL, where the verdict is written */
+    bool released;    /* not begun, because the process stops */
+    atomic_bool lost; /* shared: another consumer has its entry, so there is nothing to settle */
 };
 
 struct run {
     enum run_kind kind;
+    const struct handler *handler; /* for all of its jobs; NULL: no kind of this release */
     struct run_job jobs[RUN_JOBS_MAX];
     size_t count;
     struct err err;        /* RUN_CHECK: what came of it */
+    bool held;             /* RUN_CHECK: an operator has paused the queue */
     bool database_is_down; /* some job met PG_DOWN */
 };
 
@@ -44,6 +47,9 @@ struct relay_request {
     struct slot_thread *from;
 };
 
+/* Why a job is to stop. */
+enum stop_reason { STOP_OVERRUN, STOP_LOST };
+
 struct slot_thread {
     struct slot slot;
     struct slots *slots;
@@ -53,6 +59,12 @@ struct slot_thread {
     bool busy;    /* the run is the slot's */
     bool relayed; /* the relay request has been answered */
     struct relay_request relay;
+
+    /* Shared. Places in the run count from 1; 0 is none. A batch is in place 1 as a whole. */
+    atomic_size_t place;      /* of the job that runs */
+    atomic_llong since_ms;    /* clock_mono_ms when it began */
+    atomic_size_t stop_place; /* the loop wants this one to stop (the last one it wanted to) */
+    atomic_int stop_reason;
 };
 
 /* Messages to the loop, in order. */
@@ -73,8 +85,11 @@ struct slots {
     void *data;
 };
 
-/* slot.c: runs thread->run and fills in its verdicts. Slot thread. */
-void slot_run(struct slot_thread *thread);
+/* run.c: runs thread->run and fills in its verdicts. Slot thread. */
+void run_execute(struct slot_thread *thread);
+/* judge.c: from the handler's answer to a verdict that the loop can settle, and that the job's row
+ * has, if it has one. Slot thread. */
+void judge_job(struct slot_thread *thread, struct run_job *item, struct err err);
 /* Slot thread: has the loop give the jobs to Redis, and waits; thread->relay.failed tells. */
 void slots_relay(struct slot_thread *thread, const struct outgoing *jobs, size_t count);
 
@@ -82,6 +97,8 @@ void slots_start(struct slots *slots, const struct worker *worker, const struct 
                  void (*notify)(void *data), void *data);
 /* Loop: hands thread->run over. */
 void slots_hand_over(struct slot_thread *thread);
+/* Loop: asks for the end of what runs in that place; no harm if it is over. */
+void slots_stop_job(struct slot_thread *thread, size_t place, enum stop_reason reason);
 /* Loop: the answer to a relay request. */
 void slots_answer_relay(struct relay_request *request);
 /* Loop: takes what has come; each array has slots->count places. */

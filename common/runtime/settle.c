@@ -7,25 +7,32 @@
 /* After an error reply, e.g. for a missing permission: no reason to spin. */
 enum { REFUSED_PAUSE_MS = 1000 };
 
-/* A call that settles several jobs at once. */
+/* A call that settles several jobs at once. They are in loop->settling meanwhile. */
 struct settling {
     struct loop *loop;
-    struct held *list;
+    enum settlement settlement;
+    size_t count;
+    struct job *jobs[]; /* owned */
 };
 
-void settle_hold(struct loop *loop, struct job *job, enum settlement settlement,
-                 const struct verdict *verdict)
+void settle_job(struct loop *loop, struct job *job, enum settlement settlement,
+                const struct verdict *verdict)
 {
-    struct held *held = mem_zalloc(sizeof *held);
-    held->job = job;
-    held->settlement = settlement;
     if (verdict != NULL) {
-        held->delay_ms = verdict->delay_ms;
-        held->attempt = verdict->attempt;
-        memcpy(held->reason, verdict->reason, sizeof held->reason);
+        job->delay_ms = verdict->delay_ms;
+        job->next_attempt = verdict->attempt;
     }
-    held->next = loop->unsettled;
-    loop->unsettled = held;
+    if (settlement == SETTLE_BURY)
+        job->reason = mem_strdup(verdict->reason);
+    job_list_add(&loop->unsettled[settlement], job);
+}
+
+bool settle_is_over(const struct loop *loop)
+{
+    for (size_t i = 0; i < SETTLEMENT_COUNT; i++)
+        if (loop->unsettled[i].count > 0)
+            return false;
+    return loop->calls == 0;
 }
 
 static void on_settle_again(uv_timer_t *timer)
@@ -35,26 +42,29 @@ static void on_settle_again(uv_timer_t *timer)
     loop_advance(loop);
 }
 
+/* What a fault point makes of a reply: it was lost. */
+static bool is_lost(enum settlement settlement)
+{
+    return (settlement == SETTLE_DONE && FAULT(done_reply_lost)) ||
+           (settlement == SETTLE_RETRY && FAULT(retry_reply_lost));
+}
+
 static void on_settled(const struct err *err, const struct redis_reply *reply, void *data)
 {
     struct settling *call = data;
     struct loop *loop = call->loop;
-    struct err lost = err_make(ERR_REDIS_DOWN, "fault: the reply to DONE was lost");
+    struct err lost = err_make(ERR_REDIS_DOWN, "fault: the reply was lost");
     (void)reply;
-    loop->settling--;
-    if (call->list->settlement == SETTLE_DONE && FAULT(done_reply_lost))
+    loop->calls--;
+    if (is_lost(call->settlement))
         err = &lost;
-    while (call->list != NULL) {
-        struct held *held = call->list;
-        call->list = held->next;
-        if (err != NULL) { /* said again once there is a connection; all of it may be repeated */
-            held->next = loop->unsettled;
-            loop->unsettled = held;
-            continue;
-        }
-        job_list_remove(&loop->running, held->job);
-        job_free(held->job);
-        free(held);
+    for (size_t i = 0; i < call->count; i++) {
+        struct job *job = call->jobs[i];
+        job_list_remove(&loop->settling, job);
+        if (err != NULL) /* said again once there is a connection; all of it may be repeated */
+            job_list_add(&loop->unsettled[call->settlement], job);
+        else
+            job_free(job);
     }
     free(call);
     if (err != NULL && err->code == ERR_REDIS_REPLY) {
@@ -65,84 +75,62 @@ static void on_settled(const struct err *err, const struct redis_reply *reply, v
     loop_advance(loop);
 }
 
-static void settle_one(struct loop *loop, struct settling *call)
+static void tell(struct loop *loop, struct settling *call)
 {
-    struct held *held = call->list;
-    if (held->settlement == SETTLE_RETRY) {
-        (void)FAULT(before_retry);
-        queue_retry(&loop->queue, held->job, held->delay_ms, held->attempt, on_settled, call);
-        return;
-    }
-    queue_bury(&loop->queue, held->job, held->reason, on_settled, call);
-}
-
-static void settle_many(struct loop *loop, struct settling *call, enum settlement settlement)
-{
-    const struct job *jobs[LOOP_CHUNK_MAX];
+    struct queue *queue = &loop->queue;
+    struct job *job = call->jobs[0];
     struct span entries[LOOP_CHUNK_MAX];
-    size_t count = 0;
-    for (const struct held *held = call->list; held != NULL; held = held->next, count++) {
-        jobs[count] = held->job;
-        entries[count] = span_of(held->job->entry);
-    }
-    if (settlement == SETTLE_RELEASE) {
-        queue_release(&loop->queue, entries, count, on_settled, call);
+    switch (call->settlement) {
+    case SETTLE_DONE:
+        (void)FAULT(before_done);
+        queue_done(queue, (const struct job *const *)call->jobs, call->count, on_settled, call);
         return;
+    case SETTLE_RETRY:
+        (void)FAULT(before_retry);
+        queue_retry(queue, job, job->delay_ms, job->next_attempt, on_settled, call);
+        return;
+    case SETTLE_BURY: queue_bury(queue, job, job->reason, on_settled, call); return;
+    case SETTLE_RELEASE:
+        for (size_t i = 0; i < call->count; i++)
+            entries[i] = span_of(call->jobs[i]->entry);
+        queue_release(queue, entries, call->count, on_settled, call);
+        return;
+    case SETTLEMENT_COUNT: break;
     }
-    (void)FAULT(before_done);
-    queue_done(&loop->queue, jobs, count, on_settled, call);
 }
 
-/* Takes up to max of one kind off the unsettled. */
-static struct held *take_unsettled(struct loop *loop, enum settlement settlement, size_t max)
+/* The next call's worth of one kind. */
+static struct settling *take(struct loop *loop, enum settlement settlement)
 {
-    struct held *taken = NULL;
-    struct held **at = &loop->unsettled;
-    while (*at != NULL && max > 0) {
-        struct held *held = *at;
-        if (held->settlement != settlement) {
-            at = &held->next;
-            continue;
-        }
-        *at = held->next;
-        held->next = taken;
-        taken = held;
-        max--;
+    struct job_list *from = &loop->unsettled[settlement];
+    bool single = settlement == SETTLE_RETRY || settlement == SETTLE_BURY;
+    size_t most = single ? 1 : LOOP_CHUNK_MAX;
+    size_t count = from->count < most ? from->count : most;
+    struct settling *call = mem_alloc(sizeof *call + count * sizeof(struct job *));
+    *call = (struct settling){.loop = loop, .settlement = settlement, .count = count};
+    for (size_t i = 0; i < count; i++) {
+        call->jobs[i] = job_list_take(from);
+        job_list_add(&loop->settling, call->jobs[i]);
     }
-    return taken;
+    return call;
 }
 
 void settle_all(struct loop *loop)
 {
-    static const enum settlement order[] = {SETTLE_DONE, SETTLE_RETRY, SETTLE_BURY, SETTLE_RELEASE};
-    if (!redis_is_ready(loop->redis) || loop->refused)
-        return;
-    for (size_t i = 0; i < ARRAY_LEN(order); i++) {
-        bool single = order[i] == SETTLE_RETRY || order[i] == SETTLE_BURY;
-        struct held *list;
-        while ((list = take_unsettled(loop, order[i], single ? 1 : LOOP_CHUNK_MAX)) != NULL) {
-            struct settling *call = mem_zalloc(sizeof *call);
-            call->loop = loop;
-            call->list = list;
-            loop->settling++;
-            if (single)
-                settle_one(loop, call);
-            else
-                settle_many(loop, call, order[i]);
+    for (size_t i = 0; i < SETTLEMENT_COUNT; i++) {
+        while (redis_is_ready(loop->redis) && !loop->refused && loop->unsettled[i].count > 0) {
+            struct settling *call = take(loop, (enum settlement)i);
+            loop->calls++;
+            tell(loop, call);
         }
     }
 }
 
 void settle_free(struct loop *loop)
 {
-    while (loop->unsettled != NULL) {
-        struct held *held = loop->unsettled;
-        loop->unsettled = held->next;
-        free(held);
-    }
-    while (loop->running.first != NULL) {
-        struct job *job = loop->running.first;
-        job_list_remove(&loop->running, job);
-        job_free(job);
-    }
+    job_list_free(&loop->ready);
+    job_list_free(&loop->running);
+    job_list_free(&loop->settling);
+    for (size_t i = 0; i < SETTLEMENT_COUNT; i++)
+        job_list_free(&loop->unsettled[i]);
 }

@@ -16,7 +16,11 @@
  * what becomes of the job. A handler must be able to run again at any time, also beside itself: if
  * its row is finished already, slot_commit answers ALREADY_DONE and nothing has happened. Jobs that
  * were added are given to Redis once the transaction is committed; if the process dies before that,
- * the scheduler does it. */
+ * the scheduler does it.
+ *
+ * A handler that takes longer than max_run_ms of its kind, or whose lease is lost, is stopped: its
+ * statements fail with PG_CANCELLED, and it should return what it gets. One that does not come back
+ * within CANCEL_GRACE_MS ends the process. */
 #include "base/arena.h"
 #include "base/config.h"
 #include "service/store.h"
@@ -30,14 +34,28 @@ struct slot {
     /* The runtime's own. */
     struct outgoing *added; /* in the arena; of the transaction in progress or committed */
     size_t added_count;
+    int64_t rebuilds; /* of Redis, when they were added */
     bool committed;
+    bool batch_has_rows;
 };
 
-/* Inserts rows for jobs that follow; fills in each id. In the handler's transaction. The texts and
+/* One job of a batch. What is not set by the handler is done. */
+struct batch_item {
+    const struct job *job;
+    const void *payload;  /* as jobs.def declares it for the kind */
+    enum job_state state; /* set by the handler: DONE (as it is at first), SKIPPED, PARKED, DEAD */
+    const char *reason;   /* with the other states; lives until the handler returns */
+};
+
+/* Inserts rows for jobs that follow, of kinds that have rows; fills in each id. In the handler's
+ * transaction. The texts and
  * payloads must live until the handler returns. */
 MUST_CHECK struct err slot_add_jobs(struct slot *slot, struct outgoing *jobs, size_t count);
 
 /* Ends the job's row with state and reason, and the transaction. */
 MUST_CHECK struct err slot_commit(struct slot *slot, enum job_state state, const char *reason);
+/* The same for a batch: each item's row gets its state and reason. */
+MUST_CHECK struct err slot_commit_batch(struct slot *slot, const struct batch_item *items,
+                                        size_t count);
 
 #endif

@@ -1,3 +1,4 @@
+#include "runtime/process.h"
 #include "runtime/run.h"
 
 #include <signal.h>
@@ -31,7 +32,7 @@ static void *slot_main(void *data)
         if (!thread->busy)
             break;
         pthread_mutex_unlock(&slots->mutex);
-        slot_run(thread);
+        run_execute(thread);
         pthread_mutex_lock(&slots->mutex);
         thread->busy = false;
         slots->finished[slots->finished_count++] = thread;
@@ -57,15 +58,14 @@ void slots_start(struct slots *slots, const struct worker *worker, const struct 
     slots->finished = mem_zalloc(slots->count * sizeof(struct slot_thread *));
     slots->relays = mem_zalloc(slots->count * sizeof(struct relay_request *));
     /* Threads inherit the mask: signals are for the loop's. */
-    sigset_t all;
     sigset_t before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
+    process_block_signals(&before);
     for (size_t i = 0; i < slots->count; i++) {
         struct slot_thread *thread = &slots->threads[i];
         thread->slots = slots;
         thread->slot.config = config;
         thread->slot.db = pg_new(config->database_url);
+        pg_set_cancel_wait(thread->slot.db, config->cancel_grace_ms / 2);
         arena_init(&thread->slot.arena);
         pthread_cond_init(&thread->wake, NULL);
         REQUIRE(pthread_create(&thread->thread, NULL, slot_main, thread) == 0);
@@ -77,9 +77,18 @@ void slots_hand_over(struct slot_thread *thread)
 {
     pthread_mutex_lock(&thread->slots->mutex);
     REQUIRE(!thread->busy);
+    atomic_store(&thread->place, 0);
+    atomic_store(&thread->stop_place, 0);
     thread->busy = true;
     pthread_cond_signal(&thread->wake);
     pthread_mutex_unlock(&thread->slots->mutex);
+}
+
+void slots_stop_job(struct slot_thread *thread, size_t place, enum stop_reason reason)
+{
+    atomic_store(&thread->stop_reason, (int)reason);
+    atomic_store(&thread->stop_place, place);
+    pg_cancel(thread->slot.db);
 }
 
 void slots_answer_relay(struct relay_request *request)

@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "runtime/loop.h"
+#include "runtime/reporter.h"
 #include "service/scripts.h"
 
 #include <stdio.h>
@@ -15,78 +16,21 @@ enum {
     FORCED_MAX_MS = 1000, /* for Redis to take back what did not end in time */
 };
 
-/* --- slots ----------------------------------------------------------------------------------- */
-
-static struct slot_thread *free_slot(struct loop *loop)
-{
-    for (size_t i = 0; i < loop->slots.count; i++)
-        if (loop->slots.threads[i].run.count == 0 && loop->slots.threads[i].run.kind == RUN_JOBS)
-            return &loop->slots.threads[i];
-    return NULL;
-}
-
-/* Batches are filled up; single jobs are spread over the free slots. */
-static size_t share_of(const struct loop *loop)
-{
-    size_t free_slots = loop->slots.count - loop->busy;
-    size_t share = loop->ready.count;
-    if (loop->worker->handlers[0].handle_batch == NULL)
-        share = (share + free_slots - 1) / free_slots;
-    return share < loop->run_max ? share : loop->run_max;
-}
-
-static void dispatch(struct loop *loop)
-{
-    while (loop->phase == PHASE_WORKING && loop->ready.count > 0 &&
-           loop->busy < loop->slots.count) {
-        struct slot_thread *thread = free_slot(loop);
-        size_t share = share_of(loop);
-        for (size_t i = 0; i < share; i++) {
-            struct job *job = loop->ready.first;
-            REQUIRE(job != NULL);
-            job_list_remove(&loop->ready, job);
-            job_list_add(&loop->running, job);
-            thread->run.jobs[i] = (struct run_job){.job = job};
-        }
-        thread->run.count = share;
-        loop->busy++;
-        slots_hand_over(thread);
-    }
-}
-
-static void hold_verdict(struct loop *loop, const struct run_job *item)
-{
-    enum settlement settlement = SETTLE_DONE;
-    enum verdict_action action = item->verdict.action;
-    if (item->released)
-        settlement = SETTLE_RELEASE;
-    else if (action == VERDICT_RETRY)
-        settlement = SETTLE_RETRY;
-    else if (!item->has_row && (action == VERDICT_DEAD || action == VERDICT_PARK))
-        settlement = SETTLE_BURY;
-    /* A poison's verdict that PostgreSQL could not take must not make it young again either. */
-    bool poison = item->job->deliveries > loop->config->max_deliveries;
-    if ((settlement == SETTLE_RETRY && poison) ||
-        (settlement == SETTLE_RELEASE && lease_must_run_out(item->job))) {
-        job_list_remove(&loop->running, item->job);
-        job_free(item->job);
-        return;
-    }
-    settle_hold(loop, item->job, settlement, &item->verdict);
-}
+/* --- the database ---------------------------------------------------------------------------- */
 
 static void on_check_again(uv_timer_t *timer)
 {
     loop_advance(timer->data);
 }
 
-static void finish_check(struct loop *loop, const struct err *err)
+void worker_on_checked_db(struct loop *loop, const struct err *err, bool held)
 {
     if (!err_failed(err)) {
         if (loop->phase == PHASE_CHECKING_DB) {
             loop->phase = PHASE_WORKING;
             log_info("worker", "working", LOG_TEXT("queue", queue_text(loop->queue.name)),
                      LOG_INT("slots", loop->slots.count));
+            intake_hold(loop, held);
         }
         return;
     }
@@ -100,50 +44,16 @@ static void finish_check(struct loop *loop, const struct err *err)
     loop->phase = PHASE_STOPPING;
 }
 
-static void finish_run(struct loop *loop, struct slot_thread *thread)
+static void start_check(struct loop *loop)
 {
-    struct run *run = &thread->run;
-    loop->busy--;
-    if (run->kind == RUN_CHECK) {
-        run->kind = RUN_JOBS;
-        finish_check(loop, &run->err);
-        return;
-    }
-    for (size_t i = 0; i < run->count; i++)
-        hold_verdict(loop, &run->jobs[i]);
-    run->count = 0;
-    loop->alone = false; /* if it was: nothing else ran */
-    if (run->database_is_down)
-        intake_pause(loop);
-    else
-        loop->doubtful = false;
-}
-
-static void on_relayed(const struct err *err, const struct redis_reply *reply, void *data)
-{
-    struct relay_request *request = data;
-    (void)reply;
-    request->failed |= err != NULL;
-    if (--request->left == 0)
-        slots_answer_relay(request);
+    if (loop->busy == 0 && !uv_is_active((uv_handle_t *)&loop->resume))
+        dispatch_check(loop);
 }
 
 static void on_async(uv_async_t *async)
 {
     struct loop *loop = async->data;
-    size_t finished;
-    size_t relays;
-    slots_take(&loop->slots, loop->finished, &finished, loop->relays, &relays);
-    for (size_t i = 0; i < relays; i++) {
-        struct relay_request *request = loop->relays[i];
-        /* count, not left: the last reply ends the request's life. */
-        size_t count = request->count;
-        const struct outgoing *jobs = request->jobs;
-        for (size_t j = 0; j < count; j++)
-            queue_enqueue(loop->redis, loop->config->stream_prefix, &jobs[j], on_relayed, request);
-    }
-    for (size_t i = 0; i < finished; i++)
-        finish_run(loop, loop->finished[i]);
+    dispatch_take(loop);
     loop_advance(loop);
 }
 
@@ -185,11 +95,23 @@ static void on_redis_ready(void *data)
     loop_advance(loop);
 }
 
+/* What broke one connection (another server behind the address, a frozen one) is true of both, and
+ * a reader that has not noticed would be deaf. */
 static void on_redis_down(const struct err *why, void *data)
 {
     struct loop *loop = data;
+    if (loop->phase == PHASE_CLOSED)
+        return;
+    log_warning("worker", "Redis is away", LOG_TEXT("error", err_text(why)));
+    redis_reset(loop->reader, why);
+}
+
+static void on_reader_down(const struct err *why, void *data)
+{
+    struct loop *loop = data;
+    loop->reader_client_id = 0;
     if (loop->phase != PHASE_CLOSED)
-        log_warning("worker", "Redis is away", LOG_TEXT("error", err_text(why)));
+        redis_reset(loop->redis, why);
 }
 
 static void on_client_id(const struct err *err, const struct redis_reply *reply, void *data)
@@ -210,13 +132,11 @@ static void on_reader_ready(void *data)
 
 /* --- stopping -------------------------------------------------------------------------------- */
 
-static void release_ready(struct loop *loop)
+/* Without taking anything down: threads still run. */
+_Noreturn static void leave(void)
 {
-    while (loop->ready.first != NULL) {
-        struct job *job = loop->ready.first;
-        job_list_remove(&loop->ready, job);
-        intake_take(loop, job); /* gives it back, since we are stopping */
-    }
+    reporter_goodbye();
+    _exit(0);
 }
 
 static void on_forced(const struct err *err, const struct redis_reply *reply, void *data)
@@ -225,13 +145,13 @@ static void on_forced(const struct err *err, const struct redis_reply *reply, vo
     (void)err;
     (void)reply;
     if (--loop->forced == 0)
-        _exit(0);
+        leave();
 }
 
 static void on_grace_really_over(uv_timer_t *timer)
 {
     (void)timer;
-    _exit(0);
+    leave();
 }
 
 /* The jobs still on slots go back; their threads cannot be ended, the process can. */
@@ -261,13 +181,8 @@ static void on_stop(void *data)
         return;
     loop->phase = PHASE_STOPPING;
     atomic_store(&loop->slots.stopping, true);
-    release_ready(loop);
-    if (loop->reading && loop->reader_client_id != 0 && redis_is_ready(loop->redis)) {
-        char id[24];
-        snprintf(id, sizeof id, "%lld", (long long)loop->reader_client_id);
-        const struct span args[] = {SPAN("CLIENT"), SPAN("UNBLOCK"), span_of(id)};
-        redis_command(loop->redis, args, ARRAY_LEN(args), NULL, NULL);
-    }
+    intake_release(loop);
+    intake_wake(loop);
     uv_timer_start(&loop->grace, on_grace_over, (uint64_t)loop->config->shutdown_grace_ms, 0);
     loop_advance(loop);
 }
@@ -287,6 +202,7 @@ static void close_all(struct loop *loop)
     close_handle(&loop->async);
     lease_close(loop);
     close_handle(&loop->resume);
+    close_handle(&loop->watch);
     close_handle(&loop->settle);
     close_handle(&loop->grace);
     process_release(&loop->process);
@@ -295,7 +211,7 @@ static void close_all(struct loop *loop)
 static void maybe_close(struct loop *loop)
 {
     bool redis_gone = !redis_is_ready(loop->redis);
-    bool settled = loop->unsettled == NULL && loop->settling == 0 && loop->starting == 0;
+    bool settled = settle_is_over(loop) && loop->starting == 0;
     /* Without Redis nothing more can be said: leases run out and the jobs come back elsewhere. */
     if (loop->busy > 0 || (!redis_gone && (!settled || loop->reading || loop->promoting)))
         return;
@@ -304,16 +220,6 @@ static void maybe_close(struct loop *loop)
 
 /* --- the loop -------------------------------------------------------------------------------- */
 
-static void start_check(struct loop *loop)
-{
-    struct slot_thread *thread = &loop->slots.threads[0];
-    if (loop->busy > 0 || uv_is_active((uv_handle_t *)&loop->resume))
-        return;
-    thread->run.kind = RUN_CHECK;
-    loop->busy++;
-    slots_hand_over(thread);
-}
-
 void loop_advance(struct loop *loop)
 {
     switch (loop->phase) {
@@ -321,8 +227,8 @@ void loop_advance(struct loop *loop)
     case PHASE_CHECKING_DB: start_check(loop); break;
     case PHASE_WORKING:
         settle_all(loop);
-        dispatch(loop);
-        if (!lease_isolate(loop))
+        dispatch_ready(loop);
+        if (!isolate_next(loop))
             intake_read(loop);
         break;
     case PHASE_STOPPING:
@@ -349,7 +255,7 @@ static struct err open_redis(struct loop *loop)
     options.script_count = 0;
     options.timeout_ms = loop->config->read_block_ms + READ_SLACK_MS;
     options.on_ready = on_reader_ready;
-    options.on_down = NULL;
+    options.on_down = on_reader_down;
     return redis_new(&options, &loop->reader);
 }
 
@@ -362,6 +268,7 @@ static void init_handles(struct loop *loop)
     uv_async_init(uv, &loop->async, on_async);
     loop->resume.data = loop->settle.data = loop->grace.data = loop->async.data = loop;
     lease_init(loop);
+    watch_init(loop);
 }
 
 static size_t largest_run(const struct worker *worker)

@@ -13,18 +13,14 @@
  * has not answered for is sent again. */
 #include "runtime/slot.h"
 
-struct batch_item {
-    const struct job *job;
-    const void *payload; /* as jobs.def declares it for the kind */
-};
-
 struct handler {
     enum job_kind kind;
-    /* One of the two. A batch handler commits its own transaction (its jobs have no row) and
-     * answers for all items; after an error that is the data's fault the batch is halved until the
-     * culprit is alone. */
+    /* One of the two. handle_batch is called in a transaction that holds the rows of all items (of
+     * kinds that have rows), so that nobody else has done them or is doing them; it ends with
+     * slot_commit_batch. After an error that is the data's fault the batch is run again in halves,
+     * until the culprit is alone. */
     struct err (*handle)(struct slot *slot, const void *payload);
-    struct err (*handle_batch)(struct slot *slot, const struct batch_item *items, size_t count);
+    struct err (*handle_batch)(struct slot *slot, struct batch_item *items, size_t count);
 };
 
 struct worker {

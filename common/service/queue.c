@@ -1,44 +1,19 @@
 #include "service/queue.h"
 
+#include "codec/envelope.h"
 #include "service/scripts.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { NUMBER_SIZE = 24, SCRIPT_ARGS_MAX = 4 };
+enum { NUMBER_SIZE = 24 };
 
-/* The names of an entry's fields; ingest (accept.c) and ENQUEUE write them. */
-enum field {
-    FIELD_ID,
-    FIELD_KIND,
-    FIELD_VERSION,
-    FIELD_KEY,
-    FIELD_TENANT,
-    FIELD_ATTEMPT,
-    FIELD_OCCURRED,
-    FIELD_ENQUEUED,
-    FIELD_TRACE,
-    FIELD_PAYLOAD,
-    FIELD_BODY,
-    FIELD_REASON, /* added by BURY */
-    FIELD_COUNT,
-};
-
-static const char *const field_names[FIELD_COUNT] = {
-    [FIELD_ID] = "id",
-    [FIELD_KIND] = "kind",
-    [FIELD_VERSION] = "ver",
-    [FIELD_KEY] = "key",
-    [FIELD_TENANT] = "tenant",
-    [FIELD_ATTEMPT] = "attempt",
-    [FIELD_OCCURRED] = "occurred_ms",
-    [FIELD_ENQUEUED] = "enqueued_ms",
-    [FIELD_TRACE] = "trace",
-    [FIELD_PAYLOAD] = "payload",
-    [FIELD_BODY] = "body",
-    [FIELD_REASON] = "reason",
-};
+/* An entry's fields; ingest (accept.c) and ENQUEUE write them, RETRY keeps them. */
+#define FIELD_ID   "id"
+#define FIELD_JOB  "job"    /* codec/envelope.h */
+#define FIELD_BODY "body"   /* events only */
+#define FIELD_WHY  "reason" /* in the dead stream only, by BURY */
 
 static struct span number_span(char out[NUMBER_SIZE], int64_t number)
 {
@@ -56,6 +31,7 @@ void queue_init(struct queue *queue, struct redis *redis, const char *prefix, en
     key_fields(prefix, name, queue->fields);
     key_seen_prefix(prefix, queue->seen);
     key_events_dead(prefix, queue->dead);
+    key_control(prefix, name, queue->control);
     gethostname(host, sizeof host - 1);
     random_uuid(boot);
     snprintf(queue->consumer, sizeof queue->consumer, "%s:%d:%s", host, (int)getpid(), boot);
@@ -87,16 +63,6 @@ void queue_read(struct queue *queue, struct redis *reader, size_t count, int64_t
     redis_command(reader, args, ARRAY_LEN(args), callback, data);
 }
 
-static int64_t parse_number(struct span text)
-{
-    char digits[NUMBER_SIZE];
-    if (text.ptr == NULL || text.len == 0 || text.len >= sizeof digits)
-        return 0;
-    memcpy(digits, text.ptr, text.len);
-    digits[text.len] = '\0';
-    return strtoll(digits, NULL, 10);
-}
-
 static char *put(char **at, struct span text)
 {
     char *begin = *at;
@@ -107,47 +73,60 @@ static char *put(char **at, struct span text)
     return begin;
 }
 
-/* fields: the reply's array of names and values. What is missing is empty: an entry that is not one
- * of ours becomes a job of no known kind, and is set aside as such. */
+static struct span find_field(const struct redis_reply *fields, struct span name, size_t expected)
+{
+    size_t count = redis_reply_count(fields);
+    if (span_equal(redis_reply_text(redis_reply_at(fields, expected)), name))
+        return redis_reply_text(redis_reply_at(fields, expected + 1));
+    for (size_t i = 0; i + 1 < count; i += 2)
+        if (span_equal(redis_reply_text(redis_reply_at(fields, i)), name))
+            return redis_reply_text(redis_reply_at(fields, i + 1));
+    return (struct span){NULL, 0};
+}
+
+/* fields: the reply's array of names and values. An entry that is not one of ours becomes a job of
+ * no known kind, and is set aside as such. */
 static struct job *make_job(struct span entry, const struct redis_reply *fields)
 {
-    struct span values[FIELD_COUNT] = {{NULL, 0}};
-    size_t bytes = entry.len + 1;
-    size_t count = redis_reply_count(fields);
-    for (size_t i = 0; i + 1 < count; i += 2) {
-        struct span name = redis_reply_text(redis_reply_at(fields, i));
-        for (size_t f = 0; f < FIELD_COUNT; f++)
-            if (span_equal(name, span_of(field_names[f])))
-                values[f] = redis_reply_text(redis_reply_at(fields, i + 1));
-    }
-    for (size_t f = 0; f < FIELD_COUNT; f++)
-        bytes += values[f].len + 1;
-    struct job *job = mem_zalloc(sizeof *job + bytes);
+    struct span id = find_field(fields, SPAN(FIELD_ID), 0);
+    struct span packed = find_field(fields, SPAN(FIELD_JOB), 2);
+    struct span body = find_field(fields, SPAN(FIELD_BODY), 4);
+    struct envelope envelope;
+    struct err err = envelope_decode(packed, &envelope);
+    (void)err; /* then all of it is empty */
+    size_t bytes = entry.len + id.len + envelope.kind.len + envelope.key.len + envelope.trace.len +
+                   envelope.payload.len + body.len + 7;
+    struct job *job = mem_alloc(sizeof *job + bytes);
     char *at = (char *)(job + 1);
-    job->entry = put(&at, entry);
-    job->id = put(&at, values[FIELD_ID]);
-    job->kind = put(&at, values[FIELD_KIND]);
-    job->key = put(&at, values[FIELD_KEY]);
-    job->trace = put(&at, values[FIELD_TRACE]);
-    job->payload = (struct span){put(&at, values[FIELD_PAYLOAD]), values[FIELD_PAYLOAD].len};
-    job->body = (struct span){put(&at, values[FIELD_BODY]), values[FIELD_BODY].len};
-    job->reason = put(&at, values[FIELD_REASON]);
-    job->tenant = parse_number(values[FIELD_TENANT]);
-    job->version = (int)parse_number(values[FIELD_VERSION]);
-    job->attempt = (int)parse_number(values[FIELD_ATTEMPT]);
-    job->occurred_ms = parse_number(values[FIELD_OCCURRED]);
-    job->enqueued_ms = parse_number(values[FIELD_ENQUEUED]);
-    job->deliveries = 1;
+    *job = (struct job){
+        .entry = put(&at, entry),
+        .id = put(&at, id),
+        .kind = put(&at, envelope.kind),
+        .key = put(&at, envelope.key),
+        .trace = put(&at, envelope.trace),
+        .payload = {put(&at, envelope.payload), envelope.payload.len},
+        .body = {put(&at, body), body.len},
+        .tenant = envelope.tenant,
+        .version = (int)envelope.version,
+        .attempt = (int)envelope.attempt,
+        .occurred_ms = envelope.occurred_ms,
+        .enqueued_ms = envelope.enqueued_ms,
+        .deliveries = 1,
+    };
+    job->kind_known = job_kind_find(envelope.kind, &job->known);
     return job;
 }
 
-struct job *queue_take_read(const struct redis_reply *reply)
+static void take_why(const struct redis_reply *fields, struct job *job)
 {
-    /* {{stream, {{entry, {name, value, ...}}, ...}}}, or nil when nothing came in time */
-    return queue_take_entries(redis_reply_at(redis_reply_at(reply, 0), 1));
+    struct span why = find_field(fields, SPAN(FIELD_WHY), 6);
+    if (why.len == 0)
+        return;
+    job->reason = mem_zalloc(why.len + 1);
+    memcpy(job->reason, why.ptr, why.len);
 }
 
-struct job *queue_take_entries(const struct redis_reply *entries)
+static struct job *take_entries(const struct redis_reply *entries, bool with_why)
 {
     struct job *first = NULL;
     struct job **last = &first;
@@ -155,10 +134,23 @@ struct job *queue_take_entries(const struct redis_reply *entries)
         const struct redis_reply *item = redis_reply_at(entries, i);
         struct job *job =
             make_job(redis_reply_text(redis_reply_at(item, 0)), redis_reply_at(item, 1));
+        if (with_why)
+            take_why(redis_reply_at(item, 1), job);
         *last = job;
         last = &job->next;
     }
     return first;
+}
+
+struct job *queue_take_read(const struct redis_reply *reply)
+{
+    /* {{stream, {{entry, {name, value, ...}}, ...}}}, or nil when nothing came in time */
+    return take_entries(redis_reply_at(redis_reply_at(reply, 0), 1), false);
+}
+
+struct job *queue_take_entries(const struct redis_reply *entries)
+{
+    return take_entries(entries, true);
 }
 
 /* --- leases ---------------------------------------------------------------------------------- */
@@ -234,19 +226,28 @@ void queue_release(struct queue *queue, const struct span *entries, size_t count
 
 /* --- verdicts -------------------------------------------------------------------------------- */
 
+/* Whether its id was noted when it was ENQUEUEd. An event's stays known for DEDUPE_TTL_HOURS. */
+static bool is_seen(const struct job *job)
+{
+    return !job->kind_known || job_type(job->known)->life == JOB_LIFE_KEPT;
+}
+
 void queue_done(struct queue *queue, const struct job *const *jobs, size_t count,
                 redis_callback *callback, void *data)
 {
-    struct span *args = mem_alloc((2 * count + 3) * sizeof *args);
-    args[0] = span_of(queue->stream);
-    args[1] = SPAN(KEYS_GROUP);
-    /* An event's id stays known for DEDUPE_TTL_HOURS. */
-    args[2] = queue->name == QUEUE_events ? SPAN("") : span_of(queue->seen);
-    for (size_t i = 0; i < count; i++) {
-        args[3 + 2 * i] = span_of(jobs[i]->entry);
-        args[4 + 2 * i] = span_of(jobs[i]->id);
-    }
-    redis_eval(queue->redis, SCRIPT_DONE, 1, args, 2 * count + 3, callback, data);
+    char count_text[NUMBER_SIZE];
+    struct span *args = mem_alloc((2 * count + 4) * sizeof *args);
+    size_t used = 0;
+    args[used++] = span_of(queue->stream);
+    args[used++] = SPAN(KEYS_GROUP);
+    args[used++] = span_of(queue->seen);
+    args[used++] = number_span(count_text, (int64_t)count);
+    for (size_t i = 0; i < count; i++)
+        args[used++] = span_of(jobs[i]->entry);
+    for (size_t i = 0; i < count; i++)
+        if (is_seen(jobs[i]))
+            args[used++] = span_of(jobs[i]->id);
+    redis_eval(queue->redis, SCRIPT_DONE, 1, args, used, callback, data);
     free(args);
 }
 
@@ -254,7 +255,19 @@ void queue_retry(struct queue *queue, const struct job *job, int64_t delay_ms, i
                  redis_callback *callback, void *data)
 {
     char delay_text[NUMBER_SIZE];
-    char attempt_text[NUMBER_SIZE];
+    struct buf packed = {0};
+    const struct envelope envelope = {
+        .kind = span_of(job->kind),
+        .version = job->version,
+        .key = span_of(job->key),
+        .tenant = job->tenant,
+        .attempt = attempt,
+        .occurred_ms = job->occurred_ms,
+        .enqueued_ms = job->enqueued_ms,
+        .trace = span_of(job->trace),
+        .payload = job->payload,
+    };
+    envelope_encode(&envelope, &packed);
     const struct span args[] = {
         span_of(queue->stream),
         span_of(queue->delayed),
@@ -262,11 +275,17 @@ void queue_retry(struct queue *queue, const struct job *job, int64_t delay_ms, i
         SPAN(KEYS_GROUP),
         span_of(queue->consumer),
         span_of(job->entry),
-        span_of(job->id),
         number_span(delay_text, delay_ms),
-        number_span(attempt_text, attempt),
+        SPAN(FIELD_ID),
+        span_of(job->id),
+        SPAN(FIELD_JOB),
+        buf_span(&packed),
+        SPAN(FIELD_BODY),
+        job->body,
     };
-    redis_eval(queue->redis, SCRIPT_RETRY, 3, args, ARRAY_LEN(args), callback, data);
+    size_t count = ARRAY_LEN(args) - (job->body.len > 0 ? 0 : 2);
+    redis_eval(queue->redis, SCRIPT_RETRY, 3, args, count, callback, data);
+    buf_close(&packed);
 }
 
 void queue_bury(struct queue *queue, const struct job *job, const char *reason,
@@ -287,8 +306,9 @@ void queue_promote(struct queue *queue, size_t count, redis_callback *callback, 
 {
     char count_text[NUMBER_SIZE];
     const struct span args[] = {span_of(queue->stream), span_of(queue->delayed),
-                                span_of(queue->fields), number_span(count_text, (int64_t)count)};
-    redis_eval(queue->redis, SCRIPT_PROMOTE, 3, args, ARRAY_LEN(args), callback, data);
+                                span_of(queue->fields), span_of(queue->control),
+                                number_span(count_text, (int64_t)count)};
+    redis_eval(queue->redis, SCRIPT_PROMOTE, 4, args, ARRAY_LEN(args), callback, data);
 }
 
 /* --- relay ----------------------------------------------------------------------------------- */
@@ -299,30 +319,44 @@ void queue_enqueue(struct redis *redis, const char *prefix, const struct outgoin
     const struct job_type *type = job_type(job->kind);
     char stream[KEY_MAX];
     char seen[KEY_MAX];
+    char control[KEY_MAX];
     char seen_id[KEY_MAX + UUID_TEXT_SIZE + NUMBER_SIZE];
     char id[UUID_TEXT_SIZE + NUMBER_SIZE];
-    char numbers[5][NUMBER_SIZE];
+    struct buf packed = {0};
+    const struct envelope envelope = {
+        .kind = span_of(type->kind),
+        .version = job->version,
+        .key = span_of(job->key),
+        .tenant = job->tenant,
+        .attempt = job->attempts,
+        .occurred_ms = job->occurred_ms,
+        .enqueued_ms = job->created_ms,
+        .trace = span_of(job->trace),
+        .payload = job->payload,
+    };
+    envelope_encode(&envelope, &packed);
     key_stream(prefix, type->queue, stream);
     key_seen_prefix(prefix, seen);
+    key_control(prefix, type->queue, control);
     snprintf(id, sizeof id, "%s.%d", job->id, job->gen);
     snprintf(seen_id, sizeof seen_id, "%s%s", seen, id);
-    const struct span args[] = {
-        span_of(stream),     span_of(seen_id),
-        SPAN("id"),          span_of(id),
-        SPAN("kind"),        span_of(type->kind),
-        SPAN("ver"),         number_span(numbers[0], job->version),
-        SPAN("key"),         span_of(job->key),
-        SPAN("tenant"),      number_span(numbers[1], job->tenant),
-        SPAN("attempt"),     number_span(numbers[2], job->attempts),
-        SPAN("occurred_ms"), number_span(numbers[3], job->occurred_ms),
-        SPAN("enqueued_ms"), number_span(numbers[4], job->created_ms),
-        SPAN("trace"),       span_of(job->trace),
-        SPAN("payload"),     job->payload,
-    };
-    redis_eval(redis, SCRIPT_ENQUEUE, 2, args, ARRAY_LEN(args), callback, data);
+    struct span args[7];
+    size_t used = 0;
+    args[used++] = span_of(stream);
+    args[used++] = span_of(control);
+    if (type->life == JOB_LIFE_KEPT)
+        args[used++] = span_of(seen_id);
+    size_t keys = used;
+    args[used++] = SPAN(FIELD_ID);
+    args[used++] = span_of(id);
+    args[used++] = SPAN(FIELD_JOB);
+    args[used++] = buf_span(&packed);
+    redis_eval(redis, SCRIPT_ENQUEUE, keys, args, used, callback, data);
+    buf_close(&packed);
 }
 
 void job_free(struct job *job)
 {
+    free(job->reason);
     free(job);
 }

@@ -22,6 +22,7 @@ struct queue {
     char stream[KEY_MAX];
     char delayed[KEY_MAX];
     char fields[KEY_MAX];
+    char control[KEY_MAX];             /* whether an operator holds it */
     char seen[KEY_MAX];                /* prefix of the dedupe keys */
     char dead[KEY_MAX];                /* for what has no row to die in */
     char consumer[QUEUE_CONSUMER_MAX]; /* host:pid:uuid */
@@ -36,15 +37,20 @@ struct job {
     const char *kind;
     const char *key;
     const char *trace;
-    int64_t tenant; /* 0 for events */
+    bool kind_known;     /* by this release: then */
+    enum job_kind known; /* is what kind says */
+    int64_t tenant;      /* 0 for events */
     int version;
     int attempt;        /* failed attempts before this one */
     int64_t deliveries; /* this one included; more than 1: its workers did not come back */
     int64_t occurred_ms;
     int64_t enqueued_ms; /* events: received; jobs: their row was created */
     struct span payload;
-    struct span body;   /* events only */
-    const char *reason; /* in the dead stream: what it died of */
+    struct span body; /* events only */
+    /* What the holder means to tell Redis of it. */
+    int64_t delay_ms;
+    int next_attempt;
+    char *reason; /* owned; NULL for none; of an entry of the dead stream: what it died of */
 };
 
 /* A job on its way into Redis, from its row. */
@@ -60,6 +66,7 @@ struct outgoing {
     int64_t occurred_ms;
     int64_t created_ms; /* of the row, or requeued: a job's age survives a Redis that does not */
     int attempts;
+    bool bulk; /* waits for its tenant's turn: the scheduler relays it */
     struct span payload;
 };
 
@@ -95,9 +102,12 @@ void queue_release(struct queue *queue, const struct span *entries, size_t count
                    redis_callback *callback, void *data);
 void queue_bury(struct queue *queue, const struct job *job, const char *reason,
                 redis_callback *callback, void *data);
+/* Reply: {how many, ms until the next or -1, "paused", "draining" or nil}. */
 void queue_promote(struct queue *queue, size_t count, redis_callback *callback, void *data);
 
-/* ENQUEUE: to whatever queue the job's kind belongs. */
+enum { QUEUE_HELD = -1 };
+/* ENQUEUE: to whatever queue the job's kind belongs. Reply: 1 new, 0 still in Redis, or QUEUE_HELD:
+ * not taken, the queue is being drained. */
 void queue_enqueue(struct redis *redis, const char *prefix, const struct outgoing *job,
                    redis_callback *callback, void *data);
 

@@ -164,19 +164,22 @@ struct err store_insert_events(struct pg *pg, struct store_event *events, size_t
 
 static const char insert_jobs[] =
     "INSERT INTO jobs (id, gen, event_id, tenant_id, queue, kind, key, payload, version, trace,"
-    " occurred_at) "
+    " occurred_at, bulk) "
     "SELECT id::uuid, gen, NULLIF(event_id, ''), tenant, queue, kind, key, payload,"
-    " version::smallint, trace, whopline_from_ms(occurred) "
+    " version::smallint, trace, whopline_from_ms(occurred),"
+    " bulk <> 0 "
     "FROM unnest($1::text[], $2::bigint[], $3::text[], $4::bigint[], $5::text[], $6::text[],"
-    " $7::text[], $8::bytea[], $9::bigint[], $10::text[], $11::bigint[]) AS row(id, gen, event_id,"
-    " tenant, queue, kind, key, payload, version, trace, occurred)";
+    " $7::text[], $8::bytea[], $9::bigint[], $10::text[], $11::bigint[], $12::bigint[])"
+    " AS row(id, gen, event_id, tenant, queue, kind, key, payload, version, trace, occurred,"
+    " bulk) RETURNING (SELECT rebuilds FROM relay_state)";
 
-struct err store_insert_jobs(struct pg *pg, const struct outgoing *jobs, size_t count)
+struct err store_insert_jobs(struct pg *pg, const struct outgoing *jobs, size_t count,
+                             int64_t *rebuilds)
 {
     static const enum pg_element elements[] = {
-        PG_ELEMENT_TEXT,   PG_ELEMENT_BIGINT, PG_ELEMENT_TEXT,  PG_ELEMENT_BIGINT,
-        PG_ELEMENT_TEXT,   PG_ELEMENT_TEXT,   PG_ELEMENT_TEXT,  PG_ELEMENT_BYTEA,
-        PG_ELEMENT_BIGINT, PG_ELEMENT_TEXT,   PG_ELEMENT_BIGINT};
+        PG_ELEMENT_TEXT,   PG_ELEMENT_BIGINT, PG_ELEMENT_TEXT,   PG_ELEMENT_BIGINT,
+        PG_ELEMENT_TEXT,   PG_ELEMENT_TEXT,   PG_ELEMENT_TEXT,   PG_ELEMENT_BYTEA,
+        PG_ELEMENT_BIGINT, PG_ELEMENT_TEXT,   PG_ELEMENT_BIGINT, PG_ELEMENT_BIGINT};
     struct pg_array columns[ARRAY_LEN(elements)];
     struct pg_param params[ARRAY_LEN(elements)];
     if (count == 0)
@@ -196,16 +199,20 @@ struct err store_insert_jobs(struct pg *pg, const struct outgoing *jobs, size_t 
         pg_array_add_integer(&columns[8], jobs[i].version);
         pg_array_add_text(&columns[9], jobs[i].trace);
         pg_array_add_integer(&columns[10], jobs[i].occurred_ms);
+        pg_array_add_integer(&columns[11], jobs[i].bulk);
     }
     for (size_t c = 0; c < ARRAY_LEN(elements); c++)
         params[c] = pg_array_param(&columns[c]);
     struct err err = pg_exec(pg, insert_jobs, params, ARRAY_LEN(elements));
     for (size_t c = 0; c < ARRAY_LEN(elements); c++)
         pg_array_close(&columns[c]);
-    return err;
+    TRY(err);
+    *rebuilds = pg_get_integer(pg, 0, 0);
+    return ERR_NONE;
 }
 
-struct err store_mark_relayed(struct pg *pg, const struct outgoing *jobs, size_t count)
+struct err store_mark_relayed(struct pg *pg, const struct outgoing *jobs, size_t count,
+                              int64_t rebuilds)
 {
     struct pg_array ids;
     struct pg_array gens;
@@ -221,8 +228,9 @@ struct err store_mark_relayed(struct pg *pg, const struct outgoing *jobs, size_t
         PG_EXEC(pg,
                 "UPDATE jobs SET relayed_at = whopline_now() "
                 "FROM unnest($1::text[], $2::bigint[]) AS told(id, gen) "
-                "WHERE jobs.id = told.id::uuid AND jobs.gen = told.gen AND state = 'queued'",
-                pg_array_param(&ids), pg_array_param(&gens));
+                "WHERE jobs.id = told.id::uuid AND jobs.gen = told.gen AND state = 'queued'"
+                " AND (SELECT rebuilds FROM relay_state) = $3::bigint",
+                pg_array_param(&ids), pg_array_param(&gens), pg_integer(rebuilds));
     pg_array_close(&ids);
     pg_array_close(&gens);
     return err;
@@ -246,21 +254,63 @@ static struct err not_an_id(void)
     return err_make(ERR_MALFORMED, "a job's id is <uuid>.<generation>");
 }
 
-struct err store_finish_job(struct pg *pg, const char *id, enum job_state state, const char *reason,
-                            int attempts)
+static struct err end_job(struct pg *pg, const char *id, const char *from,
+                          const struct store_ending *ending)
 {
     char uuid[UUID_TEXT_SIZE];
     const char *gen;
     if (!split_id(id, uuid, &gen))
         return not_an_id();
     TRY(PG_EXEC(pg,
-                "UPDATE jobs SET state = $3, reason = $4, attempts = $5::integer,"
+                "UPDATE jobs SET state = $3, reason = $4, error = $5, attempts = $6::integer,"
                 " finished_at = whopline_now() "
-                "WHERE id = $1::uuid AND gen = $2::integer AND state = 'queued'",
-                pg_text(uuid), pg_text(gen), pg_text(job_state_name(state)),
-                pg_text_or_null(reason), pg_integer(attempts)));
+                "WHERE id = $1::uuid AND gen = $2::integer AND state = $7",
+                pg_text(uuid), pg_text(gen), pg_text(job_state_name(ending->state)),
+                pg_text_or_null(ending->reason), pg_text_or_null(ending->error),
+                pg_integer(ending->attempts), pg_text(from)));
     if (pg_affected(pg) == 0)
         return err_make(ERR_ALREADY_DONE, "already_done");
+    return ERR_NONE;
+}
+
+struct err store_finish_job(struct pg *pg, const char *id, const struct store_ending *ending)
+{
+    return end_job(pg, id, "queued", ending);
+}
+
+struct err store_amend_job(struct pg *pg, const char *id, const struct store_ending *ending)
+{
+    return end_job(pg, id, "done", ending);
+}
+
+struct err store_claim_jobs(struct pg *pg, const char *const *ids, size_t count, bool *mine)
+{
+    struct pg_array uuids;
+    struct pg_array gens;
+    struct err err = ERR_NONE;
+    pg_array_init(&uuids, PG_ELEMENT_TEXT);
+    pg_array_init(&gens, PG_ELEMENT_BIGINT);
+    for (size_t i = 0; i < count; i++) {
+        char uuid[UUID_TEXT_SIZE];
+        const char *gen = "";
+        mine[i] = false;
+        if (!split_id(ids[i], uuid, &gen))
+            err = not_an_id();
+        pg_array_add_text(&uuids, uuid);
+        pg_array_add_integer(&gens, strtoll(gen, NULL, 10));
+    }
+    if (!err_failed(&err))
+        err = PG_EXEC(pg,
+                      "UPDATE jobs SET state = 'done', finished_at = whopline_now() "
+                      "FROM unnest($1::text[], $2::bigint[]) WITH ORDINALITY AS given(id, gen, at) "
+                      "WHERE jobs.id = given.id::uuid AND jobs.gen = given.gen"
+                      " AND state = 'queued' RETURNING given.at",
+                      pg_array_param(&uuids), pg_array_param(&gens));
+    pg_array_close(&uuids);
+    pg_array_close(&gens);
+    TRY(err);
+    for (size_t row = 0; row < pg_rows(pg); row++)
+        mine[pg_get_integer(pg, row, 0) - 1] = true;
     return ERR_NONE;
 }
 

@@ -32,16 +32,35 @@ MUST_CHECK struct err store_find_tenants(struct pg *pg, const char *const *compa
                                          int64_t *out);
 /* Inserts those that are not there yet and sets is_new. In a transaction. */
 MUST_CHECK struct err store_insert_events(struct pg *pg, struct store_event *events, size_t count);
-/* Inserts rows in state queued, not relayed. In a transaction. */
-MUST_CHECK struct err store_insert_jobs(struct pg *pg, const struct outgoing *jobs, size_t count);
-/* After Redis has said so, for each of these generations. */
-MUST_CHECK struct err store_mark_relayed(struct pg *pg, const struct outgoing *jobs, size_t count);
+/* Inserts rows in state queued, not relayed. In a transaction. rebuilds: how often Redis has been
+ * filled anew so far, for store_mark_relayed. */
+MUST_CHECK struct err store_insert_jobs(struct pg *pg, const struct outgoing *jobs, size_t count,
+                                        int64_t *rebuilds);
+/* After Redis has said so, for each of these generations. rebuilds: as known before Redis was told;
+ * if there has been one since, nobody knows whether it still has them, and nothing is marked. */
+MUST_CHECK struct err store_mark_relayed(struct pg *pg, const struct outgoing *jobs, size_t count,
+                                         int64_t rebuilds);
 
-/* Ends the generation of a job. id: "<uuid>.<gen>", MALFORMED if it is not. reason: "" for none.
- * ALREADY_DONE if it is not queued (any more): then roll back. attempts: failed ones, to be kept.
- */
-MUST_CHECK struct err store_finish_job(struct pg *pg, const char *id, enum job_state state,
-                                       const char *reason, int attempts);
+/* How a job ended. */
+struct store_ending {
+    enum job_state state;
+    const char *reason; /* "" for none */
+    const char *error;  /* the name of an error, "" for none */
+    int attempts;       /* failed ones */
+};
+
+/* Ends the generation of a job. id: "<uuid>.<gen>", MALFORMED if it is not.
+ * ALREADY_DONE if it is not queued (any more): then roll back. */
+MUST_CHECK struct err store_finish_job(struct pg *pg, const char *id,
+                                       const struct store_ending *ending);
+
+/* Ends many as done, before their effects in the same transaction: whoever comes with the same jobs
+ * waits, and then finds them done. ids as above; mine: whether each was queued and now is ours. */
+MUST_CHECK struct err store_claim_jobs(struct pg *pg, const char *const *ids, size_t count,
+                                       bool *mine);
+/* Of a job claimed in this transaction: it did not end as done. */
+MUST_CHECK struct err store_amend_job(struct pg *pg, const char *id,
+                                      const struct store_ending *ending);
 
 /* Keeps the number of failed attempts of a job that is still queued. */
 MUST_CHECK struct err store_note_attempts(struct pg *pg, const char *id, int attempts);

@@ -1,5 +1,6 @@
--- PROMOTE: what is due goes back to the stream. Answers {how many, ms until the next or -1}.
--- KEYS: stream, :z, :d.  ARGV: how many at most.
+-- PROMOTE: what is due goes back to the stream.
+-- KEYS: stream, :z, :d, ctl:<queue>.  ARGV: how many at most.
+-- Answers {how many, ms until the next or -1, whether an operator holds the queue}.
 local now = redis.call('TIME')
 local ms = string.format('%.0f', now[1] * 1000 + math.floor(now[2] / 1000))
 local due = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', ms, 'LIMIT', 0, ARGV[1])
@@ -12,7 +13,8 @@ for _, id in ipairs(due) do
     end
 end
 local next = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')
-if #next == 0 then
-    return {#due, -1}
+local wait = -1
+if #next > 0 then
+    wait = math.max(0, next[2] - ms)
 end
-return {#due, math.max(0, next[2] - ms)}
+return {#due, wait, redis.call('GET', KEYS[4])}

@@ -13,6 +13,7 @@ import pytest
 
 import harness
 import whop
+import wire
 
 STREAM = "wl:{0}:events"
 ALIASES = ("/webhooks/whop", "/webhooks/whop/default", "/api/webhooks", "/api/whop/webhook",
@@ -149,8 +150,9 @@ def test_valid_event_is_in_redis_before_200(stack, shape):
         assert sender.post(headers, raw) == 200
     (entry,) = entries(stack)
     assert entry["body"] == raw
-    assert entry["kind"] == b"journal.event" and entry["ver"] == b"1" and entry["payload"]
-    assert before <= int(entry["enqueued_ms"]) <= time.time() * 1000
+    job = wire.read_envelope(entry["job"])
+    assert job["kind"] == "journal.event" and job["version"] == 1 and job["payload"]
+    assert before <= job["enqueued_ms"] <= time.time() * 1000
     if "webhook-id" in headers:
         assert entry["id"].decode() == "default/" + headers["webhook-id"]
     else:

@@ -3,7 +3,7 @@
 #include "cli/fsck.h"
 #include "cli/payload.h"
 #include "cli/when.h"
-#include "service/control.h"
+#include "service/controls.h"
 #include "service/jobs_admin.h"
 
 #include <setjmp.h>

@@ -174,7 +174,9 @@ static void compare_flag(const char *name, const char *field, bool got, bool wan
 static void compare(const char *name, const struct event *got, const struct event *want)
 {
 #define PAYLOAD(payload, version)
-#define FIELD(payload, type, member) compare_##type(name, #member, got->member, want->member);
+#define FIELD(payload, type, member) FIELD_OF_##payload(type, member)
+#define FIELD_OF_event(type, member) compare_##type(name, #member, got->member, want->member);
+#define FIELD_OF_probe(type, member)
 #define PAYLOAD_END(payload)
 #define JOB(name, kind, payload, queue, run_max, max_attempts, max_run_ms, life)
 #include "jobs.def"
