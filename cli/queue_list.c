@@ -2,7 +2,7 @@
 
 #include "cli/outcome.h"
 #include "cli/output.h"
-#include "cli/registry_view.h"
+#include "cli/worker_list.h"
 #include "codec/json.h"
 #include "service/controls.h"
 
@@ -42,13 +42,13 @@ static void set(char **text, const char *value)
 
 /* --- Redis ----------------------------------------------------------------------------------- */
 
-static void count_workers(struct listing *listing, const struct registry_view *view)
+static void count_workers(struct listing *listing, const struct worker_list *view)
 {
     for (size_t i = 0; i < view->count; i++) {
         enum queue_name queue;
-        const struct registry_worker *worker = &view->workers[i];
-        if (registry_silent_ms(view, worker) <= listing->cli->config.lease_ms &&
-            queue_name_find(registry_queue(worker), &queue))
+        const struct worker_seen *worker = &view->workers[i];
+        if (worker_list_silent_ms(view, worker) <= listing->cli->config.lease_ms &&
+            queue_name_find(worker_list_queue(worker), &queue))
             listing->lines[queue].workers++;
     }
 }
@@ -57,7 +57,7 @@ static struct err ask_redis(struct listing *listing)
 {
     struct cli *cli = listing->cli;
     const char *prefix = cli->config.stream_prefix;
-    struct registry_view view;
+    struct worker_list view;
     TRY(cli_open_redis(cli));
     for (int i = 0; i < QUEUE_COUNT; i++) {
         char key[KEY_MAX];
@@ -69,9 +69,9 @@ static struct err ask_redis(struct listing *listing)
         set(&listing->lines[i].copy, buf_text(&copy));
         buf_close(&copy);
     }
-    TRY(registry_read(cli->redis, prefix, &view));
+    TRY(worker_list_read(cli->redis, prefix, &view));
     count_workers(listing, &view);
-    registry_close(&view);
+    worker_list_close(&view);
     return ERR_NONE;
 }
 

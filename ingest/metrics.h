@@ -1,7 +1,7 @@
 #ifndef WHOPLINE_INGEST_METRICS_H
 #define WHOPLINE_INGEST_METRICS_H
-/* What ingest counts, and its Prometheus text. Counters only go up and start at 0 with the process.
- * One per process, embedded in its owner; loop thread. */
+/* What ingest counts, and its page of /metrics. Counters only go up and start at 0 with the
+ * process. One per process, embedded in its owner; loop thread. */
 #include "base/buf.h"
 #include "codec/signature.h"
 #include "service/ring.h"

@@ -214,8 +214,8 @@ void server_init(struct server *server, uv_loop_t *loop, struct webhook *webhook
 struct err server_listen(struct server *server)
 {
     server->listener_open = true;
-    struct err err = net_listen(server->loop, server->config->http_listen, BACKLOG, on_connection,
-                                &server->listener);
+    struct err err = net_listen(server->loop, server->config->http_listen, BACKLOG, NET_SHARED,
+                                on_connection, &server->listener);
     server->listener.data = server;
     if (!err_failed(&err)) {
         char name[NET_NAME_MAX];

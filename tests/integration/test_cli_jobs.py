@@ -441,6 +441,31 @@ def test_ls_shows_both_stores_or_what_it_can(stack):
     assert "?" in people.stdout and "anna: why not" in people.stdout
 
 
+def test_a_drained_queue_takes_nothing_until_it_is_resumed(stack):
+    stack.cli("credits", "plans", "add", "--plan", "plan_1", "--name", "P", "--credits", "5000")
+    stack.up("ingest", "journal", "scheduler")
+
+    def sent(payment):
+        assert whop.send(stack, whop.payment("v1", id=payment, user="user_1", plan="plan_1")) == 200
+
+    def jobs():
+        return stack.sql("SELECT state, relayed_at IS NOT NULL FROM jobs ORDER BY created_at, id")
+
+    sent("pay_1")
+    stack.eventually(lambda: jobs() == [("queued", True)])
+    stack.cli("queue", "drain", "credits", "--reason", "r", "--timeout", "0", check=False)
+    sent("pay_2")
+    stack.eventually(lambda: len(jobs()) == 2)
+    stack.start("credits")
+    assert "credits is empty" in stack.cli("queue", "drain", "credits", "--reason", "r").stdout
+    assert jobs() == [("done", True), ("queued", False)]
+    stack.sql("UPDATE jobs SET due_at = now() - interval '5 minutes' WHERE state = 'queued'")
+    assert fsck(stack) == {} and stack.cli("status", check=False).stdout.count("attention:") == 1
+    stack.cli("queue", "resume", "credits")
+    stack.eventually(lambda: [state for state, _ in jobs()] == ["done", "done"])
+    assert stack.sql("SELECT credits_balance FROM credit_accounts") == [(10000,)]
+
+
 # ---- workers --------------------------------------------------------------------------------------
 
 def test_workers_and_those_that_fell_silent(stack):
@@ -484,6 +509,20 @@ def test_workers_and_those_that_fell_silent(stack):
     assert "start one" in stack.cli("workers").stdout
     stack.redis.stop()
     refused(stack, "workers", says="Redis")
+
+
+def test_real_processes_are_listed(stack):
+    stack.up()
+    assert whop.send(stack, whop.payment("v1", id="pay_1", user="user_1", plan="plan_1")) == 200
+
+    def seen():
+        found = stack.cli_json("workers")
+        return (any(worker.get("program") == "whopline-scheduler" and worker["state"] == "working" for worker in found)
+                and any(worker["queue"] == "credits" and not worker["lost"] for worker in found))
+
+    stack.eventually(seen)
+    people = stack.cli("workers").stdout
+    assert "whopline-scheduler" in people and "credits" in people
 
 
 # ---- events dead ----------------------------------------------------------------------------------

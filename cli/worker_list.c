@@ -1,14 +1,14 @@
-#include "cli/registry_view.h"
+#include "cli/worker_list.h"
 
 #include <stdlib.h>
 
-static const char *const field_names[REGISTRY_FIELD_COUNT] = {
+static const char *const field_names[WORKER_FIELD_COUNT] = {
     "program", "host",         "pid",          "queue",     "version",    "state",
     "slots",   "busy",         "ready",        "unsettled", "started_ms", "done",
     "failed",  "last_read_ms", "last_beat_ms", "listen",
 };
 
-const char *registry_field_name(enum registry_field field)
+const char *worker_list_field_name(enum worker_field field)
 {
     return field_names[field];
 }
@@ -22,37 +22,36 @@ static char *copy(struct span text)
     return out;
 }
 
-static struct registry_worker *add(struct registry_view *view, struct span name)
+static struct worker_seen *add(struct worker_list *view, struct span name)
 {
     for (size_t i = 0; i < view->count; i++)
         if (span_equal(span_of(view->workers[i].name), name))
             return &view->workers[i];
     view->workers = mem_realloc(view->workers, (view->count + 1) * sizeof *view->workers);
-    struct registry_worker *worker = &view->workers[view->count++];
-    *worker = (struct registry_worker){.name = copy(name), .stream = ""};
-    for (size_t f = 0; f < REGISTRY_FIELD_COUNT; f++)
+    struct worker_seen *worker = &view->workers[view->count++];
+    *worker = (struct worker_seen){.name = copy(name), .stream = ""};
+    for (size_t f = 0; f < WORKER_FIELD_COUNT; f++)
         worker->fields[f] = copy(SPAN(""));
     return worker;
 }
 
 /* --- what they say of themselves ------------------------------------------------------------- */
 
-static struct err read_names(struct redis *redis, const char *prefix, struct registry_view *view)
+static struct err read_names(struct redis *redis, const char *prefix, struct worker_list *view)
 {
     char key[KEY_MAX];
     struct redis_reply *reply = NULL;
     key_workers(prefix, key);
     TRY(ASK(redis, &reply, "ZRANGE", key, "0", "-1", "WITHSCORES"));
     for (size_t i = 0; i + 1 < redis_reply_count(reply); i += 2) {
-        struct registry_worker *worker = add(view, redis_reply_text(redis_reply_at(reply, i)));
+        struct worker_seen *worker = add(view, redis_reply_text(redis_reply_at(reply, i)));
         worker->heard_ms = ask_number(redis_reply_text(redis_reply_at(reply, i + 1)));
     }
     redis_reply_free(reply);
     return ERR_NONE;
 }
 
-static struct err read_fields(struct redis *redis, const char *prefix,
-                              struct registry_worker *worker)
+static struct err read_fields(struct redis *redis, const char *prefix, struct worker_seen *worker)
 {
     char begin[KEY_MAX];
     struct buf key = {0};
@@ -65,7 +64,7 @@ static struct err read_fields(struct redis *redis, const char *prefix,
         return err;
     worker->reports = redis_reply_count(reply) > 0;
     for (size_t i = 0; i + 1 < redis_reply_count(reply); i += 2) {
-        for (size_t f = 0; f < REGISTRY_FIELD_COUNT; f++) {
+        for (size_t f = 0; f < WORKER_FIELD_COUNT; f++) {
             if (!span_equal(redis_reply_text(redis_reply_at(reply, i)), span_of(field_names[f])))
                 continue;
             free(worker->fields[f]);
@@ -78,7 +77,7 @@ static struct err read_fields(struct redis *redis, const char *prefix,
 
 /* --- what the streams' groups know of them --------------------------------------------------- */
 
-static void read_consumer(struct registry_view *view, const char *queue,
+static void read_consumer(struct worker_list *view, const char *queue,
                           const struct redis_reply *consumer)
 {
     struct span name = {NULL, 0};
@@ -94,7 +93,7 @@ static void read_consumer(struct registry_view *view, const char *queue,
         else if (span_equal(field, SPAN("idle")))
             idle_ms = redis_reply_integer(value);
     }
-    struct registry_worker *worker = add(view, name);
+    struct worker_seen *worker = add(view, name);
     worker->consumes = true;
     worker->stream = queue;
     worker->pending += pending;
@@ -102,7 +101,7 @@ static void read_consumer(struct registry_view *view, const char *queue,
 }
 
 static struct err read_consumers(struct redis *redis, const char *prefix, enum queue_name queue,
-                                 struct registry_view *view)
+                                 struct worker_list *view)
 {
     char key[KEY_MAX];
     struct redis_reply *reply = NULL;
@@ -120,12 +119,12 @@ static struct err read_consumers(struct redis *redis, const char *prefix, enum q
 
 static int by_name(const void *left, const void *right)
 {
-    const struct registry_worker *a = left;
-    const struct registry_worker *b = right;
+    const struct worker_seen *a = left;
+    const struct worker_seen *b = right;
     return strcmp(a->name, b->name);
 }
 
-static struct err read_all(struct redis *redis, const char *prefix, struct registry_view *view)
+static struct err read_all(struct redis *redis, const char *prefix, struct worker_list *view)
 {
     TRY(ask_time_ms(redis, &view->now_ms));
     TRY(read_names(redis, prefix, view));
@@ -136,31 +135,31 @@ static struct err read_all(struct redis *redis, const char *prefix, struct regis
     return ERR_NONE;
 }
 
-struct err registry_read(struct redis *redis, const char *prefix, struct registry_view *out)
+struct err worker_list_read(struct redis *redis, const char *prefix, struct worker_list *out)
 {
-    *out = (struct registry_view){0};
+    *out = (struct worker_list){0};
     struct err err = read_all(redis, prefix, out);
     if (err_failed(&err))
-        registry_close(out);
+        worker_list_close(out);
     else if (out->count > 0)
         qsort(out->workers, out->count, sizeof *out->workers, by_name);
     return err;
 }
 
-void registry_close(struct registry_view *view)
+void worker_list_close(struct worker_list *view)
 {
     for (size_t i = 0; i < view->count; i++) {
-        for (size_t f = 0; f < REGISTRY_FIELD_COUNT; f++)
+        for (size_t f = 0; f < WORKER_FIELD_COUNT; f++)
             free(view->workers[i].fields[f]);
         free(view->workers[i].name);
     }
     free(view->workers);
-    *view = (struct registry_view){0};
+    *view = (struct worker_list){0};
 }
 
 /* --- what follows ---------------------------------------------------------------------------- */
 
-int64_t registry_silent_ms(const struct registry_view *view, const struct registry_worker *worker)
+int64_t worker_list_silent_ms(const struct worker_list *view, const struct worker_seen *worker)
 {
     int64_t silent_ms = worker->heard_ms > 0 ? view->now_ms - worker->heard_ms : INT64_MAX;
     if (worker->consumes && worker->idle_ms < silent_ms)
@@ -168,16 +167,8 @@ int64_t registry_silent_ms(const struct registry_view *view, const struct regist
     return silent_ms > 0 ? silent_ms : 0;
 }
 
-const char *registry_queue(const struct registry_worker *worker)
+const char *worker_list_queue(const struct worker_seen *worker)
 {
-    const char *said = worker->fields[REGISTRY_QUEUE];
+    const char *said = worker->fields[WORKER_FIELD_QUEUE];
     return said[0] != '\0' ? said : worker->stream;
-}
-
-const struct registry_worker *registry_find(const struct registry_view *view, const char *name)
-{
-    for (size_t i = 0; i < view->count; i++)
-        if (strcmp(view->workers[i].name, name) == 0)
-            return &view->workers[i];
-    return NULL;
 }
