@@ -109,7 +109,7 @@ static enum metrics_result result_of(const struct run_job *item)
 
 static void count(struct loop *loop, const struct run_job *item, int64_t wall_ms)
 {
-    struct worker_metrics *metrics = &loop->report.metrics;
+    struct worker_metrics *metrics = &loop->telemetry.metrics;
     enum metrics_result result = result_of(item);
     if (atomic_load(&item->lost))
         return; /* whoever has it counts it */

@@ -18,7 +18,7 @@ static void stop_overrun(struct loop *loop, struct slot_thread *thread, size_t p
     const struct job *job = thread->run.jobs[place - 1].job;
     log_warning("worker", "a job takes too long and is cancelled", LOG_TEXT("job", job->id),
                 LOG_TEXT("kind", job->kind), LOG_INT("ran_ms", ran_ms));
-    metrics_cancelled(&loop->report.metrics, METRICS_CANCEL_OVERRUN);
+    metrics_cancelled(&loop->telemetry.metrics, METRICS_CANCEL_OVERRUN);
     slots_stop_job(thread, place, STOP_OVERRUN);
 }
 
@@ -65,7 +65,7 @@ static bool stop_lost(struct loop *loop, struct slot_thread *thread, struct span
         size_t place = batch ? 1 : i + 1;
         atomic_store(&run->jobs[i].lost, true);
         if (atomic_load(&thread->place) == place) {
-            metrics_cancelled(&loop->report.metrics, METRICS_CANCEL_LEASE_LOST);
+            metrics_cancelled(&loop->telemetry.metrics, METRICS_CANCEL_LEASE_LOST);
             slots_stop_job(thread, place, STOP_LOST);
         }
         return true;

@@ -12,7 +12,7 @@ static void fill(void)
         [SCRIPT_ACCEPT] = "accept",   [SCRIPT_BEAT] = "beat",       [SCRIPT_BURY] = "bury",
         [SCRIPT_DONE] = "done",       [SCRIPT_ENQUEUE] = "enqueue", [SCRIPT_MEND] = "mend",
         [SCRIPT_PROMOTE] = "promote", [SCRIPT_REAP] = "reap",       [SCRIPT_RELEASE] = "release",
-        [SCRIPT_REPORT] = "report",   [SCRIPT_RETRY] = "retry",     [SCRIPT_REVIVE] = "revive",
+        [SCRIPT_REGISTER] = "register", [SCRIPT_RETRY] = "retry",     [SCRIPT_REVIVE] = "revive",
         [SCRIPT_START] = "start",     [SCRIPT_STATS] = "stats",
     };
     for (size_t i = 0; i < SCRIPT_COUNT; i++) {
