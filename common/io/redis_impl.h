@@ -3,6 +3,7 @@
 /* The inside of io/redis.h, for its own files only: redis.c connects, greets and closes;
  * redis_command.c collects commands, sends them and answers for those that cannot be; redis_reply.c
  * reads with hiredis and hands replies out. Loop thread. */
+#include "base/arena.h"
 #include "base/buf.h"
 #include "io/redis.h"
 #include "io/redis_url.h"
@@ -63,7 +64,8 @@ struct redis {
     size_t greetings_left;
     size_t scripts_loaded;
     char *read_memory;
-    bool keep_reply; /* redis_call takes the reply over */
+    struct arena replies; /* of the reply that is being read */
+    bool keep_reply;      /* redis_call takes the reply over */
     bool freed_when_idle;
 };
 

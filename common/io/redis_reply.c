@@ -3,35 +3,111 @@
 #include <hiredis/hiredis.h>
 #include <stdlib.h>
 
-/* What callers see of hiredis' reply. */
+/* One value. The members of an array lie side by side. Everything of a reply is in one arena. */
 struct redis_reply {
-    redisReply inner;
+    int type;     /* hiredis' REDIS_REPLY_... */
+    size_t count; /* bytes of the text, members of the array */
+    union {
+        long long integer;
+        const char *text; /* with a NUL behind it */
+        struct redis_reply *members;
+    };
+};
+
+/* The outermost value; what is inside belongs to the connection's arena, or once kept to its own.
+ */
+struct root {
+    struct arena arena;
+    struct redis_reply reply;
+};
+
+/* --- building: hiredis reads, and asks for an object of each value ------------------------------
+ */
+
+static struct redis_reply *place(const redisReadTask *task, int type)
+{
+    struct redis *redis = task->privdata;
+    struct redis_reply *reply;
+    if (task->parent != NULL)
+        reply = &((struct redis_reply *)task->parent->obj)->members[task->idx];
+    else
+        reply = &((struct root *)arena_zalloc(&redis->replies, sizeof(struct root)))->reply;
+    *reply = (struct redis_reply){.type = type};
+    return reply;
+}
+
+static void *create_string(const redisReadTask *task, char *text, size_t len)
+{
+    struct redis *redis = task->privdata;
+    struct redis_reply *reply = place(task, task->type);
+    reply->count = len;
+    reply->text = arena_copy(&redis->replies, text, len);
+    return reply;
+}
+
+#if HIREDIS_MAJOR >= 1
+static void *create_array(const redisReadTask *task, size_t count)
+#else
+static void *create_array(const redisReadTask *task, int count)
+#endif
+{
+    struct redis *redis = task->privdata;
+    struct redis_reply *reply = place(task, REDIS_REPLY_ARRAY);
+    reply->count = (size_t)count;
+    reply->members = arena_zalloc(&redis->replies, (size_t)count * sizeof *reply->members);
+    return reply;
+}
+
+static void *create_integer(const redisReadTask *task, long long number)
+{
+    struct redis_reply *reply = place(task, REDIS_REPLY_INTEGER);
+    reply->integer = number;
+    return reply;
+}
+
+static void *create_nil(const redisReadTask *task)
+{
+    return place(task, REDIS_REPLY_NIL);
+}
+
+static void free_nothing(void *object)
+{
+    (void)object; /* the arena has it */
+}
+
+/* Doubles, maps and the like are RESP3, which is not asked for. */
+static redisReplyObjectFunctions builders = {
+    .createString = create_string,
+    .createArray = create_array,
+    .createInteger = create_integer,
+    .createNil = create_nil,
+    .freeObject = free_nothing,
 };
 
 /* --- handing out ---------------------------------------------------------------------------------
  */
 
-static bool starts_with(const redisReply *reply, const char *word)
+static bool starts_with(const struct redis_reply *reply, const char *word)
 {
-    return reply->len >= strlen(word) && memcmp(reply->str, word, strlen(word)) == 0;
+    return reply->count >= strlen(word) && memcmp(reply->text, word, strlen(word)) == 0;
 }
 
 /* Errors that mean this server cannot be worked with now, whatever the command was. */
-static bool is_unusable(const redisReply *reply)
+static bool is_unusable(const struct redis_reply *reply)
 {
     return starts_with(reply, "LOADING") || starts_with(reply, "READONLY") ||
            starts_with(reply, "MASTERDOWN");
 }
 
-static void on_greeting(struct redis *redis, const redisReply *reply)
+static void on_greeting(struct redis *redis, const struct redis_reply *reply)
 {
     if (reply->type == REDIS_REPLY_ERROR) {
         redis_drop(redis,
-                   err_make(ERR_REDIS_REPLY, "Redis refused the connection: %s", reply->str));
+                   err_make(ERR_REDIS_REPLY, "Redis refused the connection: %s", reply->text));
         return;
     }
-    if (reply->type == REDIS_REPLY_STRING && reply->len == REDIS_SHA_SIZE - 1)
-        memcpy(redis->shas[redis->scripts_loaded++], reply->str, REDIS_SHA_SIZE);
+    if (reply->type == REDIS_REPLY_STRING && reply->count == REDIS_SHA_SIZE - 1)
+        memcpy(redis->shas[redis->scripts_loaded++], reply->text, REDIS_SHA_SIZE);
     if (--redis->greetings_left > 0)
         return;
     redis->state = STATE_READY;
@@ -54,7 +130,7 @@ static void repeat_after_load(struct redis *redis, struct redis_pending item)
     free(item.command);
 }
 
-static void dispatch(struct redis *redis, redisReply *reply)
+static void dispatch(struct redis *redis, const struct redis_reply *reply)
 {
     struct redis_pending item = redis_ring_pop(&redis->waiting);
     bool failed = reply->type == REDIS_REPLY_ERROR;
@@ -70,12 +146,26 @@ static void dispatch(struct redis *redis, redisReply *reply)
     struct err err = ERR_NONE;
     bool unusable = failed && is_unusable(reply);
     if (failed)
-        err = err_make(unusable ? ERR_REDIS_DOWN : ERR_REDIS_REPLY, "Redis: %s", reply->str);
+        err = err_make(unusable ? ERR_REDIS_DOWN : ERR_REDIS_REPLY, "Redis: %s", reply->text);
     if (item.callback != NULL)
-        item.callback(failed ? &err : NULL, failed ? NULL : (const struct redis_reply *)reply,
-                      item.data);
+        item.callback(failed ? &err : NULL, failed ? NULL : reply, item.data);
     if (unusable && redis->state == STATE_READY)
         redis_drop(redis, err);
+}
+
+/* Only one reply is in the arena at a time: hiredis has not begun the next one. */
+static void end_reply(struct redis *redis, struct redis_reply *reply, struct arena replies)
+{
+    if (redis->keep_reply) {
+        struct root *root = (struct root *)((char *)reply - offsetof(struct root, reply));
+        root->arena = replies;
+    } else if (redis->replies.block == NULL) {
+        arena_reset(&replies);
+        redis->replies = replies;
+    } else {
+        arena_close(&replies);
+    }
+    redis->keep_reply = false;
 }
 
 static void read_replies(struct redis *redis)
@@ -90,15 +180,14 @@ static void read_replies(struct redis *redis)
         if (reply == NULL)
             break;
         if (redis->waiting.count == 0) {
-            freeReplyObject(reply);
             redis_drop(redis, err_make(ERR_REDIS_DOWN, "Redis sent a reply nobody asked for"));
             return;
         }
+        struct arena replies = redis->replies; /* a callback may drop the connection */
         redis->keep_reply = false;
+        arena_init(&redis->replies);
         dispatch(redis, reply);
-        if (!redis->keep_reply)
-            freeReplyObject(reply);
-        redis->keep_reply = false;
+        end_reply(redis, reply, replies);
     }
     if (redis->state == STATE_GREETING || redis->state == STATE_READY)
         redis_arm_deadline(redis);
@@ -127,8 +216,9 @@ static void on_read(uv_stream_t *stream, ssize_t len, const uv_buf_t *buffer)
 
 void redis_start_reading(struct redis *redis)
 {
-    redis->reader = redisReaderCreate();
+    redis->reader = redisReaderCreateWithFunctions(&builders);
     REQUIRE(redis->reader != NULL);
+    redis->reader->privdata = redis;
     uv_read_start(&redis->socket.stream, on_alloc, on_read);
 }
 
@@ -137,47 +227,43 @@ void redis_stop_reading(struct redis *redis)
     if (redis->reader != NULL)
         redisReaderFree(redis->reader);
     redis->reader = NULL;
+    arena_close(&redis->replies); /* what had come of a reply */
 }
 
 /* --- what is in a reply --------------------------------------------------------------------------
  */
 
-static const redisReply *inner(const struct redis_reply *reply)
-{
-    return &reply->inner;
-}
-
 int64_t redis_reply_integer(const struct redis_reply *reply)
 {
-    return reply != NULL && inner(reply)->type == REDIS_REPLY_INTEGER ? inner(reply)->integer : 0;
+    return reply != NULL && reply->type == REDIS_REPLY_INTEGER ? reply->integer : 0;
 }
 
 struct span redis_reply_text(const struct redis_reply *reply)
 {
-    if (reply == NULL ||
-        (inner(reply)->type != REDIS_REPLY_STRING && inner(reply)->type != REDIS_REPLY_STATUS))
+    if (reply == NULL || (reply->type != REDIS_REPLY_STRING && reply->type != REDIS_REPLY_STATUS))
         return (struct span){NULL, 0};
-    return (struct span){inner(reply)->str, (size_t)inner(reply)->len};
+    return (struct span){reply->text, reply->count};
 }
 
 size_t redis_reply_count(const struct redis_reply *reply)
 {
-    return reply != NULL && inner(reply)->type == REDIS_REPLY_ARRAY ? inner(reply)->elements : 0;
+    return reply != NULL && reply->type == REDIS_REPLY_ARRAY ? reply->count : 0;
 }
 
 const struct redis_reply *redis_reply_at(const struct redis_reply *reply, size_t index)
 {
-    if (index >= redis_reply_count(reply))
-        return NULL;
-    return (const struct redis_reply *)inner(reply)->element[index];
+    return index < redis_reply_count(reply) ? &reply->members[index] : NULL;
 }
 
 bool redis_reply_is_nil(const struct redis_reply *reply)
 {
-    return reply == NULL || inner(reply)->type == REDIS_REPLY_NIL;
+    return reply == NULL || reply->type == REDIS_REPLY_NIL;
 }
 
 void redis_reply_free(struct redis_reply *reply)
 {
-    freeReplyObject(reply);
+    if (reply == NULL)
+        return;
+    struct arena arena = ((struct root *)((char *)reply - offsetof(struct root, reply)))->arena;
+    arena_close(&arena);
 }

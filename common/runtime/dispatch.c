@@ -109,7 +109,7 @@ static void finish_run(struct loop *loop, struct slot_thread *thread)
     loop->busy--;
     if (run->kind == RUN_CHECK) {
         run->kind = RUN_JOBS;
-        worker_on_checked_db(loop, &run->err);
+        worker_on_checked_db(loop, &run->err, run->held);
         return;
     }
     for (size_t i = 0; i < run->count; i++)

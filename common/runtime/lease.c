@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "base/random.h"
 #include "runtime/loop.h"
+#include "service/controls.h"
 
 #include <stdlib.h>
 
@@ -181,8 +182,9 @@ static void on_promoted(const struct err *err, const struct redis_reply *reply, 
     if (err == NULL && count == LOOP_CHUNK_MAX)
         next = 0;
     uv_timer_start(&loop->promote, on_promote, (uint64_t)next, 0);
-    if (err == NULL)
-        intake_hold(loop, span_equal(mode, SPAN("paused")));
+    enum queue_mode known;
+    if (err == NULL && queue_mode_find(mode, &known))
+        intake_hold(loop, known == QUEUE_MODE_PAUSED);
 }
 
 static void on_promote(uv_timer_t *timer)

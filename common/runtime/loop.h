@@ -89,7 +89,7 @@ void dispatch_ready(struct loop *loop);
 void dispatch_take(struct loop *loop);
 /* The slots' first task: the database. Its outcome comes to worker.c. */
 void dispatch_check(struct loop *loop);
-void worker_on_checked_db(struct loop *loop, const struct err *err);
+void worker_on_checked_db(struct loop *loop, const struct err *err, bool held);
 
 /* watch.c */
 void watch_init(struct loop *loop);

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/log.h"
+#include "service/controls.h"
 #include "service/migrate.h"
 
 /* --- one job --------------------------------------------------------------------------------- */
@@ -78,6 +79,7 @@ static struct err execute(struct slot_thread *thread, const struct job *job)
 
 static void mark_relayed(struct slot *slot, const struct outgoing *jobs, size_t count)
 {
+    /* Volatile ones have no row, so that there is nothing to mark. */
     struct err err = store_mark_relayed(slot->db, jobs, count);
     if (err_failed(&err))
         log_warning("slot", "jobs are relayed but their rows do not say so",
@@ -225,13 +227,21 @@ static void run_batch(struct slot_thread *thread)
 
 /* --- a run ----------------------------------------------------------------------------------- */
 
-static void check(struct slot_thread *thread)
+static struct err check(struct slot_thread *thread)
 {
     const struct worker *worker = thread->slots->worker;
+    struct pg *pg = thread->slot.db;
+    enum queue_mode modes[QUEUE_COUNT];
+    TRY(migrate_check(pg));
+    TRY(controls_load(pg, modes));
+    thread->run.held = modes[worker->queue] == QUEUE_MODE_PAUSED;
+    return worker->prepare != NULL ? worker->prepare(&thread->slot) : ERR_NONE;
+}
+
+static void run_check(struct slot_thread *thread)
+{
     pg_allow(thread->slot.db);
-    thread->run.err = migrate_check(thread->slot.db);
-    if (!err_failed(&thread->run.err) && worker->prepare != NULL)
-        thread->run.err = worker->prepare(&thread->slot);
+    thread->run.err = check(thread);
     pg_rollback(thread->slot.db);
 }
 
@@ -239,7 +249,7 @@ void run_execute(struct slot_thread *thread)
 {
     thread->run.database_is_down = false;
     if (thread->run.kind == RUN_CHECK)
-        check(thread);
+        run_check(thread);
     else if (thread->run.handler != NULL && thread->run.handler->handle_batch != NULL)
         run_batch(thread);
     else

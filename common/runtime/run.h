@@ -32,6 +32,7 @@ struct run {
     struct run_job jobs[RUN_JOBS_MAX];
     size_t count;
     struct err err;        /* RUN_CHECK: what came of it */
+    bool held;             /* RUN_CHECK: an operator has paused the queue */
     bool database_is_down; /* some job met PG_DOWN */
 };
 

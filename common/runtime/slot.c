@@ -3,6 +3,17 @@
 #include "base/clock.h"
 #include "base/random.h"
 
+/* Rows for those that have one; the others live in Redis only. */
+static struct err insert_rows(struct slot *slot, const struct outgoing *jobs, size_t count)
+{
+    struct outgoing *kept = arena_alloc(&slot->arena, count * sizeof *kept);
+    size_t kept_count = 0;
+    for (size_t i = 0; i < count; i++)
+        if (job_type(jobs[i].kind)->life == JOB_LIFE_KEPT)
+            kept[kept_count++] = jobs[i];
+    return store_insert_jobs(slot->db, kept, kept_count);
+}
+
 struct err slot_add_jobs(struct slot *slot, struct outgoing *jobs, size_t count)
 {
     REQUIRE(pg_in_transaction(slot->db));
@@ -16,7 +27,7 @@ struct err slot_add_jobs(struct slot *slot, struct outgoing *jobs, size_t count)
         jobs[i].attempts = 0;
         all[slot->added_count + i] = jobs[i];
     }
-    TRY(store_insert_jobs(slot->db, jobs, count));
+    TRY(insert_rows(slot, jobs, count));
     slot->added = all;
     slot->added_count += count;
     return ERR_NONE;

@@ -46,7 +46,8 @@ struct batch_item {
     const char *reason;   /* with the other states; lives until the handler returns */
 };
 
-/* Inserts rows for jobs that follow; fills in each id. In the handler's transaction. The texts and
+/* Inserts rows for jobs that follow, of kinds that have rows; fills in each id. In the handler's
+ * transaction. The texts and
  * payloads must live until the handler returns. */
 MUST_CHECK struct err slot_add_jobs(struct slot *slot, struct outgoing *jobs, size_t count);
 

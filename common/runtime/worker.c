@@ -22,13 +22,14 @@ static void on_check_again(uv_timer_t *timer)
     loop_advance(timer->data);
 }
 
-void worker_on_checked_db(struct loop *loop, const struct err *err)
+void worker_on_checked_db(struct loop *loop, const struct err *err, bool held)
 {
     if (!err_failed(err)) {
         if (loop->phase == PHASE_CHECKING_DB) {
             loop->phase = PHASE_WORKING;
             log_info("worker", "working", LOG_TEXT("queue", queue_text(loop->queue.name)),
                      LOG_INT("slots", loop->slots.count));
+            intake_hold(loop, held);
         }
         return;
     }

@@ -12,11 +12,13 @@ enum queue_mode {
     QUEUE_MODE_DRAINING, /* the relay puts nothing in */
 };
 
-const char *queue_mode_name(enum queue_mode mode); /* "paused"; "" for OPEN */
+const char *queue_mode_name(enum queue_mode mode); /* "open", "paused", "draining" */
+bool queue_mode_find(struct span name, enum queue_mode *out);
 
 /* What PostgreSQL says of each queue. */
 MUST_CHECK struct err controls_load(struct pg *pg, enum queue_mode modes[QUEUE_COUNT]);
-/* Makes Redis say the same. */
+/* Makes Redis say the same, of open ones too: a key that is missing means that Redis has lost it,
+ * and that nobody should change his mind. */
 MUST_CHECK struct err controls_mirror(struct redis *redis, const char *prefix,
                                       const enum queue_mode modes[QUEUE_COUNT]);
 

@@ -7,7 +7,7 @@
  *   <stream>:z  <stream>:d       put off: ids by due ms, and their fields
  *   <prefix>:{0}:events:dead     stream of what could not be kept in PostgreSQL, with its bytes
  *   <prefix>:{0}:seen:<id>       an event id (with expiry) or a job still in Redis
- *   <prefix>:{0}:ctl:<queue>     paused or draining, a copy of queue_controls in PostgreSQL
+ *   <prefix>:{0}:ctl:<queue>     open, paused or draining: a copy of queue_controls in PostgreSQL
  *   <prefix>:{0}:workers         zset: names of worker processes by when they were last heard of,
  * ms <prefix>:{0}:worker:<name>   hash: what that process says of itself; expires
  *   <prefix>:{0}:epoch           random text; gone means that Redis lost its data */

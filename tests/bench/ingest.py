@@ -14,125 +14,36 @@ import argparse
 import json
 import os
 import pathlib
-import shutil
-import signal
-import socket
-import statistics
-import subprocess
-import sys
-import tempfile
-import time
 
-ROOT = pathlib.Path(os.environ.get("WHOPLINE_ROOT") or pathlib.Path(__file__).resolve().parents[2])
-BIN = pathlib.Path(os.environ.get("WHOPLINE_BIN") or ROOT / "build/release/bin")
-BENCH = pathlib.Path(os.environ.get("BENCH_BIN") or ROOT / "build/bench/bin")
+from lib.place import open_folder
+from lib.processes import (BENCH, BIN, ROOT, cpu_seconds, end_of, free_port, is_ready, listens, run, start,
+                           stop, wait_for)
+from lib.report import median, ratio
+from lib.stores import Redis
+
 SECRET = "ws_" + "0123456789abcdef" * 4
 MARK = "@ID@@@@@@@@@@@@@@@@@@@@@"  # as in loadgen.c
 COUNT_PER_SECOND = 60_000          # signed beforehand for each second: more than any round needs
-DIES_WITH_US = ["setpriv", "--pdeathsig", "KILL"]
-
-
-def start(argv, log, env=None):
-    with open(log, "ab") as out:
-        return subprocess.Popen([*DIES_WITH_US, *map(str, argv)], stdin=subprocess.DEVNULL, stdout=out,
-                                stderr=out, env=env or os.environ)
-
-
-def stop(process):
-    process.send_signal(signal.SIGTERM)
-    return process.wait(20)
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def wait_for(check, what):
-    for _ in range(200):
-        if check():
-            return
-        time.sleep(0.05)
-    sys.exit(f"{what} did not start")
-
-
-def listens(port):
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def is_ready(port):
-    try:
-        with socket.create_connection(("127.0.0.1", port), 1) as link:
-            link.sendall(b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
-            return link.recv(100).startswith(b"HTTP/1.1 200")
-    except OSError:
-        return False
-
-
-def cpu_seconds(pid):
-    """User and system time of all threads, in nanosecond steps (/proc/PID/stat has 10 ms ones)."""
-    total = 0
-    for task in os.listdir(f"/proc/{pid}/task"):
-        with open(f"/proc/{pid}/task/{task}/schedstat", encoding="ascii") as file:
-            total += int(file.read().split()[0])
-    return total / 1e9
-
-
-class Redis:
-    def __init__(self, folder):
-        self.socket = f"{folder}/redis.sock"
-        self.process = start(["redis-server", ROOT / "schema/redis.conf", "--port", "0", "--unixsocket",
-                              self.socket, "--dir", folder], f"{folder}/redis.log")
-        wait_for(lambda: os.path.exists(self.socket), "redis-server")
-
-    def call(self, *words):
-        out = b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(w), w.encode()) for w in words)
-        with socket.socket(socket.AF_UNIX) as link:
-            link.settimeout(30)
-            link.connect(self.socket)
-            link.sendall(out)
-            reply = link.recv(65536)
-            while reply[:1] == b"$" and len(reply) < int(reply[1:reply.index(b"\r")]):
-                reply += link.recv(65536)
-        return reply.decode(errors="replace")
-
-    def commands(self):
-        """How many ACCEPTs it has been given, and how many turns of its loop it took."""
-        info = self.call("INFO", "everything")
-        values = dict(line.split(":", 1) for line in info.splitlines() if ":" in line)
-        calls = values.get("cmdstat_evalsha", "calls=0").split("calls=")[1].split(",")[0]
-        return int(calls), int(values.get("eventloop_cycles", 0))
-
-    def clear(self):
-        self.call("FLUSHALL")
-        self.call("CONFIG", "RESETSTAT")
 
 
 def loadgen(port, options, body):
     seconds = options.seconds
-    done = subprocess.run([BENCH / "bench_loadgen", str(port), str(options.connections),
-                           str(COUNT_PER_SECOND * seconds), str(seconds), SECRET, body],
-                          capture_output=True, text=True, timeout=seconds + 60, check=False)
-    if done.returncode != 0:
-        sys.exit(f"loadgen, port {port}: {done.stderr}")
-    result = json.loads(done.stdout)
+    result = json.loads(run([BENCH / "bench_loadgen", port, options.connections, COUNT_PER_SECOND * seconds,
+                             seconds, SECRET, body], seconds + 60))
     if result["ok"] != result["answered"]:
-        sys.exit(f"{result['answered'] - result['ok']} of {result['answered']} answers were not 200")
+        raise SystemExit(f"{result['answered'] - result['ok']} of {result['answered']} answers were not 200")
     return result
 
 
-def measure(pid, redis, run):
+def measure(pid, redis, work):
     """A run's result with the CPU a request cost the process (pid 0: none) and Redis."""
     redis.clear()
-    before = cpu_seconds(pid) if pid else 0.0, cpu_seconds(redis.process.pid)
-    result = run()
-    after = cpu_seconds(pid) if pid else 0.0, cpu_seconds(redis.process.pid)
+    before = cpu_seconds(pid) if pid else 0.0, cpu_seconds(redis.pid)
+    result = work()
+    after = cpu_seconds(pid) if pid else 0.0, cpu_seconds(redis.pid)
     result["cpu_us"] = (after[0] - before[0]) / result["answered"] * 1e6
     result["redis_us"] = (after[1] - before[1]) / result["answered"] * 1e6
-    calls, _ = redis.commands()
-    result["accepts"] = calls
+    result["accepts"] = redis.client.info("commandstats").get("cmdstat_evalsha", {}).get("calls", 0)
     return result
 
 
@@ -158,19 +69,16 @@ class Bench:
         env = {"PATH": os.environ["PATH"], "REDIS_URL": f"unix://{self.redis.socket}",
                "WHOP_WEBHOOK_SECRET": SECRET, "WHOP_COMPANY_ID": company, "LOG_LEVEL": "warning",
                "HTTP_LISTEN": f"127.0.0.1:{self.port}", "PRIVATE_LISTEN": f"127.0.0.1:{private}"}
-        self.ingest = start([BIN / "whopline-ingest"], f"{folder}/ingest.log", env)
+        self.log = f"{folder}/ingest.log"
+        self.ingest = start([BIN / "whopline-ingest"], self.log, env)
         wait_for(lambda: listens(self.bare_port), "bare_uv")
         wait_for(lambda: listens(self.least_port), "bare_accept")
-        wait_for(lambda: is_ready(private), f"whopline-ingest\n{open(f'{folder}/ingest.log').read()}")
+        wait_for(lambda: is_ready(private), "whopline-ingest")
 
     def ceiling(self):
         options = self.options
-        done = subprocess.run([BENCH / "bench_redis_ceiling", self.redis.socket, str(options.batch),
-                               "10000000", str(options.seconds), self.body], capture_output=True, text=True,
-                              timeout=options.seconds + 60, check=False)
-        if done.returncode != 0:
-            sys.exit(f"redis_ceiling: {done.stderr}")
-        return json.loads(done.stdout)
+        return json.loads(run([BENCH / "bench_redis_ceiling", self.redis.socket, options.batch, 10_000_000,
+                               options.seconds, self.body], options.seconds + 60))
 
     def round(self):
         """Results by name, in the order of the report."""
@@ -180,23 +88,17 @@ class Bench:
         for name, (process, port) in servers.items():
             result[name] = measure(process.pid, self.redis, lambda p=port: loadgen(p, self.options, self.body))
         if result["ingest"]["accepts"] < result["ingest"]["answered"]:
-            sys.exit("ingest acknowledged what it has not given to Redis")
+            raise SystemExit("ingest acknowledged what it has not given to Redis")
         return result
 
     def close(self):
         codes = [stop(it) for it in (self.ingest, self.least, self.bare, self.redis.process)]
         if codes[0] != 0:
-            sys.exit(f"whopline-ingest ended with {codes[0]}")
+            raise SystemExit(f"whopline-ingest ended with {codes[0]}\n{end_of(self.log)}")
 
 
 COLUMNS = (("rps", "req/s", 9, 0), ("cpu_us", "CPU us/req", 12, 2), ("p50_us", "p50 us", 9, 0),
            ("p99_us", "p99 us", 9, 0), ("redis_us", "Redis us/req", 14, 2))
-
-
-def ratio(rounds, key, name, other):
-    values = sorted(r[name][key] / r[other][key] for r in rounds)
-    what = {"cpu_us": "CPU a request", "rps": "requests a second"}[key]
-    print(f"{name} / {other}, {what}: {statistics.median(values):.2f}  ({values[0]:.2f} to {values[-1]:.2f})")
 
 
 def report(rounds, bench):
@@ -208,13 +110,13 @@ def report(rounds, bench):
     for name in ("bare libuv", "Redis alone", "bare accept", "ingest"):
         line = f"{name:13}"
         for key, _, width, digits in COLUMNS:
-            value = statistics.median(r[name].get(key, 0) for r in rounds)
+            value = median(r[name].get(key, 0) for r in rounds)
             line += f"{value:{width}.{digits}f}" if value >= 0.05 else " " * width
         print(line)
     print()
-    ratio(rounds, "cpu_us", "ingest", "bare libuv")
-    ratio(rounds, "cpu_us", "ingest", "bare accept")
-    ratio(rounds, "rps", "ingest", "Redis alone")
+    for name in ("bare libuv", "bare accept"):
+        ratio(f"ingest / {name}, CPU a request", [(r["ingest"]["cpu_us"], r[name]["cpu_us"]) for r in rounds])
+    ratio("ingest / Redis alone, requests a second", [(r["ingest"]["rps"], r["Redis alone"]["rps"]) for r in rounds])
 
 
 def main():
@@ -224,8 +126,7 @@ def main():
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--batch", type=int, default=32)
     options = parser.parse_args()
-    folder = tempfile.mkdtemp(prefix="wl-bench-", dir="/tmp")
-    try:
+    with open_folder() as folder:
         bench = Bench(folder, options)
         rounds = []
         for number in range(options.rounds + 1):
@@ -234,8 +135,6 @@ def main():
                 rounds.append(result)
         report(rounds, bench)
         bench.close()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -58,7 +58,22 @@ static struct err effect(struct slot *slot, const void *payload)
     return slot_commit(slot, JOB_STATE_DONE, "");
 }
 
-/* number: jobs that still follow, one after the other. */
+static struct outgoing make_next(struct slot *slot, enum job_kind kind, struct span payload)
+{
+    return (struct outgoing){
+        .kind = kind,
+        .tenant = slot->job->tenant,
+        .key = slot->job->key,
+        .event_id = "",
+        .trace = slot->job->trace,
+        .occurred_ms = slot->job->occurred_ms,
+        .version = job_type(kind)->version,
+        .payload = payload,
+    };
+}
+
+/* number: jobs that still follow, one after the other. With the label "ticks" each causes a
+ * volatile probe.tick too. */
 static struct err chain(struct slot *slot, const void *payload)
 {
     const struct probe *probe = payload;
@@ -66,21 +81,15 @@ static struct err chain(struct slot *slot, const void *payload)
     struct buf packed = {0};
     TRY(pg_begin(slot->db));
     TRY(insert_effect(slot, slot->job, probe->label));
-    if (probe->number > 0) {
-        TRY(payload_encode(PAYLOAD_probe, &next, &packed));
-        struct outgoing job = {
-            .kind = JOB_probe_chain,
-            .tenant = slot->job->tenant,
-            .key = slot->job->key,
-            .event_id = "",
-            .trace = slot->job->trace,
-            .occurred_ms = slot->job->occurred_ms,
-            .version = job_type(JOB_probe_chain)->version,
-            .payload = {arena_copy(&slot->arena, packed.ptr, packed.len), packed.len},
-        };
-        buf_close(&packed);
-        TRY(slot_add_jobs(slot, &job, 1));
-    }
+    TRY(payload_encode(PAYLOAD_probe, &next, &packed));
+    struct span copy = {arena_copy(&slot->arena, packed.ptr, packed.len), packed.len};
+    buf_close(&packed);
+    struct outgoing jobs[] = {make_next(slot, JOB_probe_chain, copy),
+                              make_next(slot, JOB_probe_tick, copy)};
+    if (probe->number > 0)
+        TRY(slot_add_jobs(slot, &jobs[0], 1));
+    if (strcmp(probe->label, "ticks") == 0)
+        TRY(slot_add_jobs(slot, &jobs[1], 1));
     return slot_commit(slot, JOB_STATE_DONE, "");
 }
 
