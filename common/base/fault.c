@@ -15,7 +15,7 @@ static const char *const points[] = {
 #undef FAULT_POINT
 };
 
-enum action { ACTION_NONE, ACTION_KILL, ACTION_FAIL };
+enum action { ACTION_NONE, ACTION_KILL, ACTION_STOP, ACTION_FAIL };
 
 static struct {
     enum action action;
@@ -43,6 +43,8 @@ static void load_one(const char *text, size_t len)
     const char *action = colon + 1;
     if (strncmp(action, "kill", 4) == 0)
         plans[i].action = ACTION_KILL;
+    else if (strncmp(action, "stop", 4) == 0)
+        plans[i].action = ACTION_STOP;
     else if (strncmp(action, "fail", 4) == 0)
         plans[i].action = ACTION_FAIL;
     else
@@ -75,6 +77,10 @@ bool fault_hit(const char *point)
     if (plans[i].action == ACTION_KILL) {
         kill(getpid(), SIGKILL);
         pause();
+    }
+    if (plans[i].action == ACTION_STOP) {
+        raise(SIGSTOP); /* to this thread, which goes no further */
+        return false;
     }
     return true;
 }

@@ -2,8 +2,9 @@
 #define WHOPLINE_FAULT_H
 /* Named points at which a test makes the process fail: FAULT=point:action[,point:action...].
  *
- * Actions: kill (SIGKILL to itself), kill@N (the N-th time it comes by), fail and fail@N (FAULT
- * returns true and the caller behaves as if the step had failed). Not compiled into release builds:
+ * Actions: kill (SIGKILL to itself), stop (SIGSTOP: it waits until it is sent SIGCONT), fail (FAULT
+ * returns true and the caller behaves as if the step had failed); kill@N and so on: only the N-th
+ * time it comes by. Not compiled into release builds:
  * there FAULT is false and no text of it remains in the binary. Any thread.
  *
  * The names are listed in schema/faults.def; an unknown one in the variable is refused at start. */

@@ -80,7 +80,7 @@ static struct err execute(struct slot_thread *thread, const struct job *job)
 static void mark_relayed(struct slot *slot, const struct outgoing *jobs, size_t count)
 {
     /* Volatile ones have no row, so that there is nothing to mark. */
-    struct err err = store_mark_relayed(slot->db, jobs, count);
+    struct err err = store_mark_relayed(slot->db, jobs, count, slot->rebuilds);
     if (err_failed(&err))
         log_warning("slot", "jobs are relayed but their rows do not say so",
                     LOG_TEXT("error", err_text(&err)));

@@ -11,7 +11,8 @@ static struct err insert_rows(struct slot *slot, const struct outgoing *jobs, si
     for (size_t i = 0; i < count; i++)
         if (job_type(jobs[i].kind)->life == JOB_LIFE_KEPT)
             kept[kept_count++] = jobs[i];
-    return store_insert_jobs(slot->db, kept, kept_count);
+    return kept_count > 0 ? store_insert_jobs(slot->db, kept, kept_count, &slot->rebuilds)
+                          : ERR_NONE;
 }
 
 struct err slot_add_jobs(struct slot *slot, struct outgoing *jobs, size_t count)

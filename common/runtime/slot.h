@@ -34,6 +34,7 @@ struct slot {
     /* The runtime's own. */
     struct outgoing *added; /* in the arena; of the transaction in progress or committed */
     size_t added_count;
+    int64_t rebuilds; /* of Redis, when they were added */
     bool committed;
     bool batch_has_rows;
 };

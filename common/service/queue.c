@@ -205,22 +205,28 @@ void queue_release(struct queue *queue, const struct span *entries, size_t count
 
 /* --- verdicts -------------------------------------------------------------------------------- */
 
+/* Whether its id was noted when it was ENQUEUEd. An event's stays known for DEDUPE_TTL_HOURS. */
+static bool is_seen(const struct job *job)
+{
+    return !job->kind_known || job_type(job->known)->life == JOB_LIFE_KEPT;
+}
+
 void queue_done(struct queue *queue, const struct job *const *jobs, size_t count,
                 redis_callback *callback, void *data)
 {
     char count_text[NUMBER_SIZE];
-    /* An event's id stays known for DEDUPE_TTL_HOURS. */
-    bool forget = queue->name != QUEUE_events;
     struct span *args = mem_alloc((2 * count + 4) * sizeof *args);
-    args[0] = span_of(queue->stream);
-    args[1] = SPAN(KEYS_GROUP);
-    args[2] = span_of(queue->seen);
-    args[3] = number_span(count_text, (int64_t)count);
-    for (size_t i = 0; i < count; i++) {
-        args[4 + i] = span_of(jobs[i]->entry);
-        args[4 + count + i] = span_of(jobs[i]->id);
-    }
-    redis_eval(queue->redis, SCRIPT_DONE, 1, args, 4 + (forget ? 2 : 1) * count, callback, data);
+    size_t used = 0;
+    args[used++] = span_of(queue->stream);
+    args[used++] = SPAN(KEYS_GROUP);
+    args[used++] = span_of(queue->seen);
+    args[used++] = number_span(count_text, (int64_t)count);
+    for (size_t i = 0; i < count; i++)
+        args[used++] = span_of(jobs[i]->entry);
+    for (size_t i = 0; i < count; i++)
+        if (is_seen(jobs[i]))
+            args[used++] = span_of(jobs[i]->id);
+    redis_eval(queue->redis, SCRIPT_DONE, 1, args, used, callback, data);
     free(args);
 }
 
@@ -313,11 +319,18 @@ void queue_enqueue(struct redis *redis, const char *prefix, const struct outgoin
     key_control(prefix, type->queue, control);
     snprintf(id, sizeof id, "%s.%d", job->id, job->gen);
     snprintf(seen_id, sizeof seen_id, "%s%s", seen, id);
-    const struct span args[] = {
-        span_of(stream), span_of(seen_id), span_of(control),  SPAN(FIELD_ID),
-        span_of(id),     SPAN(FIELD_JOB),  buf_span(&packed),
-    };
-    redis_eval(redis, SCRIPT_ENQUEUE, 3, args, ARRAY_LEN(args), callback, data);
+    struct span args[7];
+    size_t used = 0;
+    args[used++] = span_of(stream);
+    args[used++] = span_of(control);
+    if (type->life == JOB_LIFE_KEPT)
+        args[used++] = span_of(seen_id);
+    size_t keys = used;
+    args[used++] = SPAN(FIELD_ID);
+    args[used++] = span_of(id);
+    args[used++] = SPAN(FIELD_JOB);
+    args[used++] = buf_span(&packed);
+    redis_eval(redis, SCRIPT_ENQUEUE, keys, args, used, callback, data);
     buf_close(&packed);
 }
 

@@ -55,10 +55,18 @@ struct err relay_check_epoch(struct relay *relay, size_t *rebuilt)
     *rebuilt = 0;
     TRY(get_run_id(relay->redis, run_id));
     TRY(get_epoch(relay, epoch));
-    TRY(PG_EXEC(relay->pg, "SELECT redis_run_id = $1 AND redis_epoch = $2 FROM relay_state",
+    TRY(PG_EXEC(relay->pg,
+                "SELECT redis_run_id = $1 AND redis_epoch = $2, rebuilds FROM relay_state",
                 pg_text(run_id), pg_text(epoch)));
-    if (pg_rows(relay->pg) == 1 && pg_get_flag(relay->pg, 0, 0))
+    if (pg_rows(relay->pg) != 1)
+        return err_make(ERR_PG_SCHEMA, "relay_state must hold its one row");
+    relay->rebuilds = pg_get_integer(relay->pg, 0, 1);
+    if (pg_get_flag(relay->pg, 0, 0))
         return ERR_NONE;
+    /* First, so that from now on no mark from before counts. */
+    TRY(pg_exec(relay->pg, "UPDATE relay_state SET rebuilds = rebuilds + 1 RETURNING rebuilds",
+                NULL, 0));
+    relay->rebuilds = pg_get_integer(relay->pg, 0, 0);
     /* In portions, each of its own transaction. The new identity is written last: whoever dies
      * before leaves the work to the next. A row relayed meanwhile is offered twice, which is free.
      */
@@ -139,7 +147,7 @@ static struct err offer(struct relay *relay, struct outgoing *jobs, size_t *coun
     free(offerings);
     *count = told;
     (void)FAULT(after_enqueue_before_mark);
-    TRY(store_mark_relayed(relay->pg, jobs, told));
+    TRY(store_mark_relayed(relay->pg, jobs, told, relay->rebuilds));
     return round.err;
 }
 

@@ -13,6 +13,7 @@ struct relay {
     int64_t grace_ms;   /* rows younger than this are left to whoever inserted them */
     int64_t stale_ms;   /* RELAY_STALE_MS */
     int64_t tenant_max; /* TENANT_MAX_INFLIGHT */
+    int64_t rebuilds;   /* ours: as of relay_check_epoch */
 };
 
 /* Whether Redis is the one that the rows were relayed to: same run, same epoch. If not, every

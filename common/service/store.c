@@ -171,9 +171,10 @@ static const char insert_jobs[] =
     "FROM unnest($1::text[], $2::bigint[], $3::text[], $4::bigint[], $5::text[], $6::text[],"
     " $7::text[], $8::bytea[], $9::bigint[], $10::text[], $11::bigint[], $12::bigint[])"
     " AS row(id, gen, event_id, tenant, queue, kind, key, payload, version, trace, occurred,"
-    " bulk)";
+    " bulk) RETURNING (SELECT rebuilds FROM relay_state)";
 
-struct err store_insert_jobs(struct pg *pg, const struct outgoing *jobs, size_t count)
+struct err store_insert_jobs(struct pg *pg, const struct outgoing *jobs, size_t count,
+                             int64_t *rebuilds)
 {
     static const enum pg_element elements[] = {
         PG_ELEMENT_TEXT,   PG_ELEMENT_BIGINT, PG_ELEMENT_TEXT,   PG_ELEMENT_BIGINT,
@@ -205,10 +206,13 @@ struct err store_insert_jobs(struct pg *pg, const struct outgoing *jobs, size_t 
     struct err err = pg_exec(pg, insert_jobs, params, ARRAY_LEN(elements));
     for (size_t c = 0; c < ARRAY_LEN(elements); c++)
         pg_array_close(&columns[c]);
-    return err;
+    TRY(err);
+    *rebuilds = pg_get_integer(pg, 0, 0);
+    return ERR_NONE;
 }
 
-struct err store_mark_relayed(struct pg *pg, const struct outgoing *jobs, size_t count)
+struct err store_mark_relayed(struct pg *pg, const struct outgoing *jobs, size_t count,
+                              int64_t rebuilds)
 {
     struct pg_array ids;
     struct pg_array gens;
@@ -224,8 +228,9 @@ struct err store_mark_relayed(struct pg *pg, const struct outgoing *jobs, size_t
         PG_EXEC(pg,
                 "UPDATE jobs SET relayed_at = whopline_now() "
                 "FROM unnest($1::text[], $2::bigint[]) AS told(id, gen) "
-                "WHERE jobs.id = told.id::uuid AND jobs.gen = told.gen AND state = 'queued'",
-                pg_array_param(&ids), pg_array_param(&gens));
+                "WHERE jobs.id = told.id::uuid AND jobs.gen = told.gen AND state = 'queued'"
+                " AND (SELECT rebuilds FROM relay_state) = $3::bigint",
+                pg_array_param(&ids), pg_array_param(&gens), pg_integer(rebuilds));
     pg_array_close(&ids);
     pg_array_close(&gens);
     return err;

@@ -32,10 +32,14 @@ MUST_CHECK struct err store_find_tenants(struct pg *pg, const char *const *compa
                                          int64_t *out);
 /* Inserts those that are not there yet and sets is_new. In a transaction. */
 MUST_CHECK struct err store_insert_events(struct pg *pg, struct store_event *events, size_t count);
-/* Inserts rows in state queued, not relayed. In a transaction. */
-MUST_CHECK struct err store_insert_jobs(struct pg *pg, const struct outgoing *jobs, size_t count);
-/* After Redis has said so, for each of these generations. */
-MUST_CHECK struct err store_mark_relayed(struct pg *pg, const struct outgoing *jobs, size_t count);
+/* Inserts rows in state queued, not relayed. In a transaction. rebuilds: how often Redis has been
+ * filled anew so far, for store_mark_relayed. */
+MUST_CHECK struct err store_insert_jobs(struct pg *pg, const struct outgoing *jobs, size_t count,
+                                        int64_t *rebuilds);
+/* After Redis has said so, for each of these generations. rebuilds: as known before Redis was told;
+ * if there has been one since, nobody knows whether it still has them, and nothing is marked. */
+MUST_CHECK struct err store_mark_relayed(struct pg *pg, const struct outgoing *jobs, size_t count,
+                                         int64_t rebuilds);
 
 /* How a job ended. */
 struct store_ending {

@@ -36,3 +36,7 @@ CREATE TABLE audit_log (
 );
 CREATE INDEX audit_log_target ON audit_log (target, at);
 CREATE INDEX audit_log_at ON audit_log (at);
+
+-- Counts rebuilds: whoever marks a row as relayed says from before which one he knows that it is in
+-- Redis, so that a slow mark does not hide a row that Redis has lost meanwhile.
+ALTER TABLE relay_state ADD COLUMN rebuilds bigint NOT NULL DEFAULT 0;

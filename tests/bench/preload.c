@@ -48,6 +48,7 @@ static void on_enqueued(const struct err *err, const struct redis_reply *reply, 
 
 static void put(struct outgoing *jobs, size_t count)
 {
+    int64_t rebuilds = 0;
     for (size_t i = 0; i < count; i++) {
         random_uuid(jobs[i].id);
         jobs[i].created_ms = jobs[i].occurred_ms = clock_wall_ms();
@@ -55,7 +56,7 @@ static void put(struct outgoing *jobs, size_t count)
     }
     if (load.pg != NULL) {
         check(pg_begin(load.pg));
-        check(store_insert_jobs(load.pg, jobs, count));
+        check(store_insert_jobs(load.pg, jobs, count, &rebuilds));
         check(pg_commit(load.pg));
     }
     if (!load.relay)
@@ -65,7 +66,7 @@ static void put(struct outgoing *jobs, size_t count)
         queue_enqueue(load.redis, load.prefix, &jobs[i], on_enqueued, NULL);
     redis_settle(load.redis, &load.waiting);
     if (load.pg != NULL)
-        check(store_mark_relayed(load.pg, jobs, count));
+        check(store_mark_relayed(load.pg, jobs, count, rebuilds));
 }
 
 static void put_all(const struct outgoing *model, long count)

@@ -5,6 +5,7 @@ import signal
 import time
 import uuid
 
+import harness
 import wire
 
 STREAM = "wl:{0}:q:probe"
@@ -282,3 +283,27 @@ def test_fifty_restarts_of_redis_leave_no_deaf_worker(stack):
     stack.eventually(lambda: in_state(stack, "done", jobs) == 100)
     assert probe.running()
     assert all(effects(stack, job) == 1 for job in jobs)
+
+
+def test_a_slow_mark_does_not_hide_what_redis_has_lost(stack):
+    """Redis is told of a new row, loses its data and is filled anew, without the row, which is too
+    young to be swept; then the mark arrives. With RELAY_STALE_MS at an hour nothing but the refusal
+    of that mark brings the job back."""
+    redis = stack.redis.client()
+    first = put_one(stack, "chain", "c", 1)
+    stack.start("scheduler", env={"RELAY_STALE_MS": 3600000, "RELAY_SWEEP_MS": int(3000 * harness.SLOW)})
+    # One slot, so that it does not read the new job while it is busy with the first.
+    probe = stack.start("probe", env={"SLOTS": 1}, fault="after_enqueue_before_mark:stop@1")
+    stack.eventually(lambda: state(stack, first)[0] == "done")
+    stack.eventually(lambda: stopped(probe.pid))
+    before = stack.sql("SELECT rebuilds FROM relay_state")[0][0]
+    redis.flushall()
+    stack.eventually(lambda: stack.sql("SELECT rebuilds FROM relay_state")[0][0] > before)
+    assert stack.sql("SELECT count(*) FROM jobs WHERE state = 'queued' AND relayed_at IS NULL") == [(1,)]
+    probe.send(signal.SIGCONT)
+    stack.eventually(lambda: stack.sql("SELECT count(*) FROM probe_effects") == [(2,)])
+
+
+def stopped(pid):
+    with open(f"/proc/{pid}/stat", encoding="ascii") as stat:
+        return stat.read().rsplit(")", 1)[1].split()[0] == "T"
