@@ -219,11 +219,16 @@ def deaf(seed):
         canary = world.sql("""UPDATE jobs SET gen = gen + 1, state = 'queued', finished_at = NULL, relayed_at = NULL
                               WHERE id = (SELECT id FROM jobs WHERE queue = 'credits' LIMIT 1) RETURNING id""")
         try:
-            harness.eventually(lambda: world.sql("SELECT state FROM jobs WHERE id = %s", canary[0])[0][0] != "queued")
+            harness.eventually(lambda job=canary[0]: relayed(world, job))
         except AssertionError:
             yield f"deaf: {one.name} relays nothing"
         for other in others:
             other.proc.popen.send_signal(signal.SIGCONT)
+
+
+def relayed(world, job):
+    world.tick()
+    return world.sql("SELECT state FROM jobs WHERE id = %s", job)[0][0] != "queued"
 
 
 def readers(world):

@@ -11,6 +11,7 @@ import redis
 
 import harness
 import load
+import world
 
 ROOT = harness.ROOT
 LEASE_S = harness.SETTINGS["LEASE_MS"] / 1000
@@ -23,8 +24,10 @@ WHERE = {
     "before_enqueue": ("journal", "probe"), "enqueue_reply_lost": ("journal", "probe"),
     "after_enqueue_before_mark": ("journal", "scheduler", "probe"),
     "before_retry": ("probe",), "retry_reply_lost": ("probe",),
-    "before_promote": ("journal", "credits", "probe"), "before_start": ("probe", "journal", "credits"),
+    "before_promote": ("journal", "credits", "probe"), "before_start": ("probe",),
 }
+# Few come by there, so it is the first time or never.
+RARE = ("before_start", "before_retry", "retry_reply_lost")
 WORKERS = ("journal", "credits", "probe")
 # Points where a worker that lives behaves as if the step had failed; elsewhere it can only die.
 FAILS = ("before_accept", "before_pg_commit", "pg_commit_reply_lost", "done_reply_lost",
@@ -33,7 +36,7 @@ LOSE = ("XAUTOCLAIM", "START", "BEAT", "DONE", "RETRY", "PROMOTE", "RELEASE", "E
         "XREADGROUP")
 
 WEIGHTS = {
-    "kill_process": 8, "end_process": 3, "stop_process": 5, "force_point": 9,
+    "kill_process": 8, "end_process": 3, "stop_process": 5, "force_point": 13,
     "kill_redis": 1.5, "leave_redis": 0.5, "stop_redis": 1, "flush_redis": 0.7,
     "end_backends": 3, "kill_postgres": 1, "leave_postgres": 0.4,
     "cut": 2, "cut_after": 4, "lose_reply": 5, "hold_reply": 1.5, "delay_replies": 2, "stall": 1,
@@ -49,7 +52,8 @@ def points(source):
     """All (point, action) there are, in the order of schema/faults.def."""
     text = (source / "schema/faults.def").read_text(encoding="utf-8")
     names = re.findall(r"^FAULT_POINT\((\w+)", text, re.MULTILINE)
-    return [(name, "kill") for name in names] + [(name, "fail") for name in names if name in FAILS]
+    return [(name, action) for action in ("kill", "stop", "fail") for name in names
+            if action != "fail" or name in FAILS]
 
 
 class Chaos:
@@ -105,7 +109,9 @@ class Chaos:
         kinds = [kind for kind in WHERE.get(point, WORKERS) if self.world.of_kind(kind)]
         one = self.anyone(*(kinds or WORKERS))
         self.world.kill(one, signal.SIGKILL)
-        one.fault = f"{point}:{action}@{self.rng.choice((1, 1, 2, 3, 5, 8))}"
+        nth = 1 if point in RARE else self.rng.choice((1, 1, 1, 2, 3, 6))
+        one.fault = f"{point}:{action}@{nth}"
+        one.stop_for = self.rng.uniform(0.8, 2.5) * LEASE_S
 
     # ---- Redis
 
@@ -138,7 +144,7 @@ class Chaos:
         if not self.flush_anytime:
             self.senders.held.set()
         flushed = False
-        if self.world.redis.process.poll() is None and not self.stands_still(self.world.redis.process):
+        if self.world.redis.process.poll() is None and not world.stands_still(self.world.redis.process.pid):
             try:
                 client = self.world.redis.client()
                 flushed = client.flushall() if self.flush_anytime else client.eval(
@@ -154,11 +160,6 @@ class Chaos:
         else:
             self.world.note("Redis FLUSHALL: not possible, events are waiting")
         self.senders.held.clear()
-
-    @staticmethod
-    def stands_still(process):
-        with open(f"/proc/{process.pid}/stat", encoding="utf-8") as stat:
-            return stat.read().rpartition(")")[2].split()[0] == "T"
 
     # ---- PostgreSQL
 

@@ -21,6 +21,7 @@ import harness
 
 HERE = pathlib.Path(__file__).resolve().parent
 COUNTS = {"ingest": 2, "journal": 2, "credits": 2, "probe": 3, "scheduler": 2}
+END_S = 15
 FORCED = re.compile(r"^FAULT: forced (\w+)$", re.MULTILINE)
 
 # What a campaign provokes, by kind of process. Another line of level error is a violation, but for
@@ -94,6 +95,11 @@ class Proxies:
         self.popen.stdout.close()
 
 
+def stands_still(pid):
+    with open(f"/proc/{pid}/stat", encoding="utf-8") as stat:
+        return stat.read().rpartition(")")[2].split()[0] == "T"
+
+
 @dataclasses.dataclass
 class Instance:
     """A place for a process, which dies and is started again."""
@@ -103,6 +109,7 @@ class Instance:
     proc: object = None
     fault: str = ""         # for its next start
     armed: str = ""         # the fault it runs with
+    stop_for: float = 1     # seconds, where the fault stops it
     continue_at: float = 0  # it stands still until then
     start_at: float = 0
 
@@ -178,6 +185,9 @@ class World(harness.Stack):
                     self.launch(one)
             elif not one.proc.running():
                 self.bury(one)
+            elif ":stop" in one.armed and not one.continue_at and stands_still(one.proc.pid):
+                self.note(f"{one.name} has stopped itself, for {one.stop_for:.2f} s")
+                one.continue_at = now + one.stop_for
 
     def launch(self, one):
         one.proc = self.start(one.kind, env=one.env, fault=one.fault or None, ready=False)
@@ -274,17 +284,22 @@ class World(harness.Stack):
         for one in self.instances:
             if one.continue_at:
                 self.resume(one)
-            if one.proc is not None and one.proc.running():
+            if one.proc is not None:
                 one.proc.send(signal.SIGTERM, 0)
+        until = time.monotonic() + END_S * harness.SLOW
+        living = [one for one in self.instances if one.proc is not None]
+        while living and time.monotonic() < until:
+            for one in living:  # a fault that stops may strike as late as now
+                if one.proc.running() and stands_still(one.proc.pid):
+                    one.proc.popen.send_signal(signal.SIGCONT)
+            time.sleep(0.02)
+            living = [one for one in living if one.proc.running()]
+        for one in living:
+            self.problems.append(f"{one.name} did not end on SIGTERM\n{harness.end_of(one.proc.path)}")
+            one.proc.kill9()
         for one in self.instances:
-            if one.proc is None:
-                continue
-            try:
-                one.proc.wait_exit()
-            except AssertionError:
-                self.problems.append(f"{one.name} did not end on SIGTERM\n{harness.end_of(one.proc.path)}")
-                one.proc.kill9()
-            self.bury(one)
+            if one.proc is not None:
+                self.bury(one)
         self.procs, procs = [], self.procs
         return procs
 
