@@ -55,14 +55,16 @@ def apply(source, mutant, *how):
     subprocess.run(["git", "apply", *how, HERE / "mutants" / f"{mutant.name}.patch"], cwd=source, check=True)
 
 
-def build(source):
+def build(source, mutant):
     """The programs only. The folder is kept from one mutant to the next: little is compiled twice."""
     if not (source / "build/dev/build.ninja").exists():
         done = subprocess.run(["cmake", "--preset", "dev"], cwd=source, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
+        if done.returncode != 0:
+            raise SystemExit(done.stdout + done.stderr)
     done = subprocess.run(["cmake", "--build", "--preset", "dev", "--target", *PROGRAMS], cwd=source,
                           capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    if done.returncode != 0:
+        raise SystemExit(f"{done.stdout}\nThe sources do not compile with {mutant.name}.patch any more: make it anew.")
     return source / "build/dev/bin"
 
 
@@ -90,7 +92,7 @@ def run(args, stores, run_seed):
             mutant = known[name]
             innocent = hunt(mutant, harness.ROOT, as_it_is, 1, args, stores, run_seed)
             apply(source, mutant)
-            found = hunt(mutant, source, build(source), SEEDS_MAX, args, stores, run_seed)
+            found = hunt(mutant, source, build(source, mutant), SEEDS_MAX, args, stores, run_seed)
             apply(source, mutant, "-R")
             failed += found is None or innocent is not None
             print(f"{name:22} " + (f"caught in seed {found[0]}: {found[1][:160]}" if found else
