@@ -1,6 +1,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/random.h"
+#include "runtime/reporter.h"
 #include "runtime/run.h"
 
 #include <limits.h>
@@ -82,6 +83,21 @@ static void log_verdict(const struct job *job, const struct verdict *verdict, co
         log_debug("job", word, LOG_TEXT("kind", job->kind), LOG_TEXT("reason", verdict->reason));
 }
 
+static void report_dead(const struct job *job, const struct verdict *verdict, enum err_code code)
+{
+    reporter_dead_job(&(struct reporter_job){
+        .kind = job->kind,
+        .id = job->id,
+        .queue = job->kind_known ? queue_text(job_type(job->known)->queue) : "",
+        .event = job->trace,
+        .reason = verdict->reason,
+        .code = code,
+        .tenant = job->tenant,
+        .attempts = verdict->attempt,
+        .deliveries = job->deliveries,
+    });
+}
+
 /* The row of a job that has not been ended by its handler learns what became of it. */
 static void write_row(struct slot_thread *thread, struct run_job *item, const struct err *cause)
 {
@@ -127,4 +143,6 @@ void judge_job(struct slot_thread *thread, struct run_job *item, struct err err)
     log_verdict(job, &item->verdict, &err);
     if (item->has_row && !thread->slot.committed && err.code != ERR_ALREADY_DONE)
         write_row(thread, item, &err);
+    if (item->verdict.action == VERDICT_DEAD)
+        report_dead(job, &item->verdict, err.code);
 }

@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "runtime/loop.h"
+#include "runtime/reporter.h"
 #include "service/scripts.h"
 
 #include <stdio.h>
@@ -131,19 +132,26 @@ static void on_reader_ready(void *data)
 
 /* --- stopping -------------------------------------------------------------------------------- */
 
+/* Without taking anything down: threads still run. */
+_Noreturn static void leave(void)
+{
+    reporter_goodbye();
+    _exit(0);
+}
+
 static void on_forced(const struct err *err, const struct redis_reply *reply, void *data)
 {
     struct loop *loop = data;
     (void)err;
     (void)reply;
     if (--loop->forced == 0)
-        _exit(0);
+        leave();
 }
 
 static void on_grace_really_over(uv_timer_t *timer)
 {
     (void)timer;
-    _exit(0);
+    leave();
 }
 
 /* The jobs still on slots go back; their threads cannot be ended, the process can. */

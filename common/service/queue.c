@@ -20,10 +20,17 @@ static struct span number_span(char out[NUMBER_SIZE], int64_t number)
     return (struct span){out, (size_t)len};
 }
 
-void queue_init(struct queue *queue, struct redis *redis, const char *prefix, enum queue_name name)
+void queue_consumer(char out[QUEUE_CONSUMER_MAX])
 {
     char host[64] = "";
     char boot[UUID_TEXT_SIZE];
+    gethostname(host, sizeof host - 1);
+    random_uuid(boot);
+    snprintf(out, QUEUE_CONSUMER_MAX, "%s:%d:%s", host, (int)getpid(), boot);
+}
+
+void queue_init(struct queue *queue, struct redis *redis, const char *prefix, enum queue_name name)
+{
     *queue = (struct queue){.redis = redis, .name = name};
     key_stream(prefix, name, queue->stream);
     key_delayed(prefix, name, queue->delayed);
@@ -31,9 +38,7 @@ void queue_init(struct queue *queue, struct redis *redis, const char *prefix, en
     key_seen_prefix(prefix, queue->seen);
     key_events_dead(prefix, queue->dead);
     key_control(prefix, name, queue->control);
-    gethostname(host, sizeof host - 1);
-    random_uuid(boot);
-    snprintf(queue->consumer, sizeof queue->consumer, "%s:%d:%s", host, (int)getpid(), boot);
+    queue_consumer(queue->consumer);
 }
 
 /* --- reading --------------------------------------------------------------------------------- */
@@ -288,6 +293,23 @@ void queue_promote(struct queue *queue, size_t count, redis_callback *callback, 
                                 span_of(queue->fields), span_of(queue->control),
                                 number_span(count_text, (int64_t)count)};
     redis_eval(queue->redis, SCRIPT_PROMOTE, 4, args, ARRAY_LEN(args), callback, data);
+}
+
+/* --- consumers ------------------------------------------------------------------------------- */
+
+void queue_reap(struct queue *queue, int64_t idle_ms, redis_callback *callback, void *data)
+{
+    char idle_text[NUMBER_SIZE];
+    const struct span args[] = {span_of(queue->stream), SPAN(KEYS_GROUP),
+                                number_span(idle_text, idle_ms)};
+    redis_eval(queue->redis, SCRIPT_REAP, 1, args, ARRAY_LEN(args), callback, data);
+}
+
+void queue_leave(struct queue *queue, redis_callback *callback, void *data)
+{
+    const struct span args[] = {span_of(queue->stream), SPAN(KEYS_GROUP), SPAN("0"),
+                                span_of(queue->consumer)};
+    redis_eval(queue->redis, SCRIPT_REAP, 1, args, ARRAY_LEN(args), callback, data);
 }
 
 /* --- relay ----------------------------------------------------------------------------------- */

@@ -72,6 +72,8 @@ struct outgoing {
 
 /* prefix: STREAM_PREFIX. */
 void queue_init(struct queue *queue, struct redis *redis, const char *prefix, enum queue_name name);
+/* host:pid:uuid, another one at each call. */
+void queue_consumer(char out[QUEUE_CONSUMER_MAX]);
 
 void queue_create_group(struct queue *queue, redis_callback *callback, void *data);
 /* Up to count new entries, waiting up to block_ms. reader: the connection that may be blocked. */
@@ -102,6 +104,12 @@ void queue_bury(struct queue *queue, const struct job *job, const char *reason,
                 redis_callback *callback, void *data);
 /* Reply: {how many, ms until the next or -1, "paused", "draining" or nil}. */
 void queue_promote(struct queue *queue, size_t count, redis_callback *callback, void *data);
+
+/* Consumers of the group that have been idle for idle_ms and have nothing pending are forgotten, in
+ * one step; the reply is how many. */
+void queue_reap(struct queue *queue, int64_t idle_ms, redis_callback *callback, void *data);
+/* Ours too, at a clean end; if anything is still pending it stays. */
+void queue_leave(struct queue *queue, redis_callback *callback, void *data);
 
 enum { QUEUE_HELD = -1 };
 /* ENQUEUE: to whatever queue the job's kind belongs. Reply: 1 new, 0 still in Redis, or QUEUE_HELD:
