@@ -31,7 +31,7 @@ import world as world_module
 SETTINGS = {
     "SLOTS": 4, "CANCEL_GRACE_MS": int(500 * harness.SLOW), "ACCEPT_TIMEOUT_MS": 700,
     "SHUTDOWN_GRACE_MS": 3000, "RELAY_STALE_MS": 600000, "RELAY_SWEEP_MS": 150,
-    "MAX_RUN_MS": int(20000 * harness.SLOW),
+    "MAX_RUN_MS": int(20000 * harness.SLOW), "REDIS_WATCH_MS": 200, "CONSUMER_IDLE_MS": int(3000 * harness.SLOW),
 }
 DRAIN_S = 60
 PORTIONS = 12
@@ -71,7 +71,7 @@ class Seed:
             self.senders.stop()
 
     def storm(self):
-        self.chaos = faults.Chaos(self.world, self.senders, self.number, self.lasts_s, self.source,
+        self.chaos = faults.Chaos(self.world, self.number, self.lasts_s, self.source,
                                   self.bias)
         portions = [part for part in self.jobs.portions(PORTIONS) if part]
         pause = self.lasts_s * 0.8 * harness.SLOW / PORTIONS
@@ -83,7 +83,6 @@ class Seed:
             self.chaos.tick()
             self.world.tick()
             time.sleep(0.02)
-        self.senders.held.clear()
         self.world.calm()
         for part in portions:
             harness.eventually(lambda part=part: self.put(part), 20)
@@ -202,7 +201,7 @@ def campaign(args):
     lines, failed = [], False
     with stores() as (cluster, template):
         for number in numbers(args):
-            seed = run_seed(number, args, cluster, template, bias={"flush_anytime": args.flush_anytime})
+            seed = run_seed(number, args, cluster, template)
             line = seed.line()
             lines.append(line)
             print(line.text(), flush=True)
@@ -233,8 +232,6 @@ def arguments(argv):
     parser.add_argument("--lasts", type=float, default=28, help="seconds of chaos of a seed (%(default)s)")
     parser.add_argument("--history", type=int, default=40, help="lines of history shown with a violation")
     parser.add_argument("--keep", default=str(harness.ROOT / ".dev/chaos"), help="where violations are kept")
-    parser.add_argument("--flush-anytime", action="store_true",
-                        help="FLUSHALL also while events wait for the journal: ingest must keep them, too")
     parser.add_argument("--record", action="store_true", help="write the results into tests/chaos/README.md")
     parser.add_argument("--mutants", nargs="*", metavar="NAME", help="the planted mutants instead, or these of them")
     return parser.parse_args(argv)

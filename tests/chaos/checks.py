@@ -70,7 +70,7 @@ def dump(seed):
                              f"idle={entry['time_since_delivered']} deliveries={entry['times_delivered']}")
         for entry, fields in client.xrange(name, count=5):
             lines.append(f"    entry {entry.decode()} {fields.get(b'id')} {fields.get(b'kind')}")
-    for name in sorted(client.scan_iter("wl:*", _type="zset")):
+    for name in sorted(client.scan_iter("wl:*:z", _type="zset")):
         lines.append(f"  delayed {name.decode()}: {client.zrange(name, 0, 5, withscores=True)}")
     for one in world.instances:
         lines.append(f"  {one.name} {one.proc!r} armed={one.armed!r}")
@@ -191,8 +191,8 @@ def residue(seed):
         for group in client.xinfo_groups(name):
             if group["pending"]:
                 yield f"left in Redis: {group['pending']} pending in {name.decode()}"
-    for kind, size in ((b"zset", client.zcard), (b"hash", client.hlen)):
-        for name in sorted(client.scan_iter("wl:*", _type=kind.decode())):
+    for pattern, size in (("wl:*:z", client.zcard), ("wl:*:d", client.hlen)):
+        for name in sorted(client.scan_iter(pattern)):
             yield f"left in Redis: {size(name)} delayed in {name.decode()}"
     keys = [key.decode() for key in client.scan_iter("wl:*:seen:*", count=1000) if JOB_KEY.search(key)]
     if keys:

@@ -20,14 +20,15 @@ KINDS = ("ingest", "journal", "credits", "probe", "scheduler")
 
 # Who comes by a fault point. A point that is not here: any worker.
 WHERE = {
-    "before_accept": ("ingest",), "after_accept_before_200": ("ingest",),
+    "before_accept": ("ingest",), "after_accept_before_200": ("ingest",), "ring_write": ("ingest",),
+    "before_replay_batch": ("ingest",),
     "before_enqueue": ("journal", "probe"), "enqueue_reply_lost": ("journal", "probe"),
     "after_enqueue_before_mark": ("journal", "scheduler", "probe"),
     "before_retry": ("probe",), "retry_reply_lost": ("probe",),
     "before_promote": ("journal", "credits", "probe"), "before_start": ("probe",),
 }
 # Few come by there, so it is the first time or never.
-RARE = ("before_start", "before_retry", "retry_reply_lost")
+RARE = ("before_replay_batch", "before_start", "before_retry", "retry_reply_lost")
 WORKERS = ("journal", "credits", "probe")
 # Points where a worker that lives behaves as if the step had failed; elsewhere it can only die.
 FAILS = ("before_accept", "before_pg_commit", "pg_commit_reply_lost", "done_reply_lost",
@@ -37,16 +38,11 @@ LOSE = ("XAUTOCLAIM", "START", "BEAT", "DONE", "RETRY", "PROMOTE", "RELEASE", "E
 
 WEIGHTS = {
     "kill_process": 8, "end_process": 3, "stop_process": 5, "force_point": 13,
-    "kill_redis": 1.5, "leave_redis": 0.5, "stop_redis": 1, "flush_redis": 0.7,
+    "kill_redis": 1.5, "leave_redis": 0.5, "stop_redis": 1, "flush_redis": 1,
     "end_backends": 3, "kill_postgres": 1, "leave_postgres": 0.4,
     "cut": 2, "cut_after": 4, "lose_reply": 5, "hold_reply": 1.5, "delay_replies": 2, "stall": 1,
     "refuse": 1,
 }
-
-FLUSH = """if redis.call('XLEN', KEYS[1]) > 0 or redis.call('ZCARD', KEYS[2]) > 0
-              or redis.call('XLEN', KEYS[3]) > 0 then return 0 end
-           redis.call('FLUSHALL') return 1"""
-
 
 def points(source):
     """All (point, action) there are, in the order of schema/faults.def."""
@@ -60,10 +56,10 @@ class Chaos:
     """The faults of one seed. bias: for a mutant that shows under few of them; the names of faults
     ("only"), of points ("force") and of commands whose replies are lost ("lose")."""
 
-    def __init__(self, world, senders, seed, lasts_s, source, bias):
-        self.world, self.senders = world, senders
+    def __init__(self, its_world, seed, lasts_s, source, bias):
+        self.world = its_world
         self.rng = load.random_of(seed, "faults")
-        self.flushed, self.flush_anytime = False, bias.get("flush_anytime", False)
+        self.flushed = False
         self.turns = self.deal_points(seed, points(source), bias.get("force"))
         self.lose = bias.get("lose", LOSE)
         names = [name for name in WEIGHTS if name in bias.get("only", WEIGHTS)]
@@ -111,6 +107,8 @@ class Chaos:
         self.world.kill(one, signal.SIGKILL)
         nth = 1 if point in RARE else self.rng.choice((1, 1, 1, 2, 3, 6))
         one.fault = f"{point}:{action}@{nth}"
+        if point == "before_replay_batch":
+            self.world.later(1.2, "for the sake of before_replay_batch", self.flush_redis)
         one.stop_for = self.rng.uniform(0.8, 2.5) * LEASE_S
 
     # ---- Redis
@@ -138,28 +136,17 @@ class Chaos:
         process.send_signal(signal.SIGSTOP)
         self.world.later(seconds, "Redis goes on", lambda: process.send_signal(signal.SIGCONT))
 
-    def flush_redis(self, tries=100):
-        """Only while it has no event that is not in PostgreSQL: with those, an acknowledged event is
-        lost with Redis, unless ingest keeps it too (--flush-anytime). Asked and done in one step."""
-        if not self.flush_anytime:
-            self.senders.held.set()
-        flushed = False
-        if self.world.redis.process.poll() is None and not world.stands_still(self.world.redis.process.pid):
-            try:
-                client = self.world.redis.client()
-                flushed = client.flushall() if self.flush_anytime else client.eval(
-                    FLUSH, 3, "wl:{0}:events", "wl:{0}:events:z", "wl:{0}:events:dead")
-            except redis.RedisError:
-                pass
-        if flushed:
-            self.world.note("Redis FLUSHALL")
-            self.flushed = True
-        elif tries > 0:
-            self.world.timers.append((time.monotonic() + 0.05, "", lambda: self.flush_redis(tries - 1)))
+    def flush_redis(self):
+        """With events in it that are not in PostgreSQL: ingest's ring has them, too."""
+        process = self.world.redis.process
+        if process.poll() is not None or world.stands_still(process.pid):
             return
-        else:
-            self.world.note("Redis FLUSHALL: not possible, events are waiting")
-        self.senders.held.clear()
+        try:
+            self.world.redis.client().flushall()
+        except redis.RedisError:
+            return
+        self.world.note("Redis FLUSHALL")
+        self.flushed = True
 
     # ---- PostgreSQL
 

@@ -126,6 +126,7 @@ class World(harness.Stack):
         self.cluster, self.timers, self.problems = cluster, [], []
         self.history = History(self.folder / "history.txt")
         self.deaths, self.forced, self.counts = {}, {}, {}
+        self.env["RING_DIR"] = str(self.folder / "ring")
         self.env.update({key: str(value) for key, value in settings.items()})
         kinds = {kind: count for kind, count in COUNTS.items() if (bin_dir / f"whopline-{kind}").exists()}
         odd = [f"{kind}-{number}" for kind, count in kinds.items() for number in range(1, count, 2)]
@@ -274,7 +275,7 @@ class World(harness.Stack):
         client = self.redis.client()
         try:
             found = {name.decode(): client.xlen(name) for name in client.scan_iter("wl:*", _type="stream")}
-            found.update({name.decode(): client.zcard(name) for name in client.scan_iter("wl:*", _type="zset")})
+            found.update({name.decode(): client.zcard(name) for name in client.scan_iter("wl:*:z", _type="zset")})
             return found
         except redis.RedisError:
             return None

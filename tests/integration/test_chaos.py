@@ -15,8 +15,8 @@ MUTANTS = sorted((CHAOS / "mutants").glob("*.patch"))
 def test_a_short_seed(tmp_path):
     """Its stores and processes are its own and end with it."""
     done = subprocess.run(
-        [*harness.DIES_WITH_US, sys.executable, "-B", str(CHAOS / "campaign.py"), "--seed", "1", "--lasts", "7",
-         "--jobs", "700", "--payments", "100", "--keep", str(tmp_path)],
+        [*harness.DIES_WITH_US, sys.executable, "-B", str(CHAOS / "campaign.py"), "--seed", "1", "--lasts", "6",
+         "--jobs", "600", "--payments", "100", "--keep", str(tmp_path)],
         stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=140 * harness.SLOW, check=False)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     assert "1 seeds" in done.stdout and "0 violations" in done.stdout
