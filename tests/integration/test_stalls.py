@@ -1,0 +1,125 @@
+"""What would hold a worker or the scheduler up although everything around them is well again: verdicts
+that cannot be written, queues paused at a bad moment, stores that say no for a while."""
+import base64
+import os
+import signal
+import socket
+import threading
+import time
+
+import psycopg2
+
+import wire
+from test_probe import STREAM, in_state, put, put_one, start, state
+
+EVENTS = "wl:{0}:events"
+
+
+def hold_row(stack, job):
+    """Somebody's open transaction on the job's row."""
+    link = psycopg2.connect(stack.env["DATABASE_URL"])
+    link.cursor().execute("SELECT 1 FROM jobs WHERE id = %s FOR UPDATE", (job,))
+    return link
+
+
+def test_a_verdict_that_cannot_be_written_does_not_keep_its_slot(stack):
+    stack.expect_errors("msg=dead")
+    bad = put_one(stack, "fail", "REFUSED", 99)
+    link = hold_row(stack, bad)
+    probe = start(stack, SLOTS=1, MAX_RUN_MS=300, CANCEL_GRACE_MS=600)
+    probe.wait_log("msg=dead")
+    after = put_one(stack, "effect", "after")
+    stack.eventually(lambda: state(stack, after)[0] == "done")
+    assert probe.running()
+    link.rollback()
+    link.close()
+    stack.eventually(lambda: state(stack, bad)[0] == "dead")
+
+
+def test_an_overrun_is_written_down(stack):
+    """The cancel of a statement does not hit the next one, which writes the verdict."""
+    stack.expect_errors("msg=dead")
+    probe = start(stack, LOG_LEVEL="debug", SLOTS=8)
+    jobs = put(stack, "query", [f"n{i}" for i in range(32)], number=60000)
+    stack.eventually(lambda: in_state(stack, "dead", jobs) == 32, 40)
+    text = probe.log()
+    assert "could not be written" not in text and "attempts not noted" not in text
+
+
+class DeafPostgresql:
+    """A road to the real server that lets everything through until a statement with `word` comes: of
+    that connection it reads no further. hear() ends those, and from then on lets all through."""
+
+    def __init__(self, folder, sockets, word):
+        self.folder, self.sockets, self.word, self.unheard = folder, sockets, word, []
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(f"{folder}/.s.PGSQL.5432")
+        self.listener.listen()
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                client, _ = self.listener.accept()
+            except OSError:
+                return
+            server = socket.socket(socket.AF_UNIX)
+            server.connect(f"{self.sockets}/.s.PGSQL.5432")
+            threading.Thread(target=self.carry, args=(client, server, self.word), daemon=True).start()
+            threading.Thread(target=self.carry, args=(server, client, None), daemon=True).start()
+
+    def carry(self, source, target, word):
+        try:
+            while data := source.recv(4096):
+                if word and self.word and word in data:
+                    self.unheard.append(target)
+                    return
+                target.sendall(data)
+            target.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+
+    def hear(self):
+        self.word = None
+        for server in self.unheard:
+            server.shutdown(socket.SHUT_RDWR)
+
+    def close(self):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+
+
+def test_a_deaf_postgresql_is_hung_up_on_in_the_middle_of_a_large_statement(stack):
+    """What it does not read fills the socket's buffer; sending must not wait there, deaf to the cancel,
+    until the process is ended with all its other jobs."""
+    road = DeafPostgresql(stack.folder, stack.pg_sockets, b"INSERT INTO probe_effects")
+    big = base64.b64encode(os.urandom(40000)).decode()
+    jobs = put(stack, "batch", [big] * 40)
+    stack.start("scheduler")
+    stack.eventually(lambda: stack.redis.client().xlen(STREAM) == 40)
+    probe = stack.start("probe", env={
+        "MAX_RUN_MS": 700, "CANCEL_GRACE_MS": 800, "SLOTS": 1,
+        "DATABASE_URL": f"host={stack.folder} user=app dbname={stack.database}"})
+    probe.wait_log("did not react to a cancel")
+    road.hear()
+    stack.eventually(lambda: in_state(stack, "done", jobs) == 40, 20)
+    assert probe.running()
+    road.close()
+
+
+def event(identity, payment):
+    return {"id": identity, "job": wire.envelope(kind="journal.event", key="", tenant=0, payload=wire.pack(
+        {"id": identity, "endpoint": "default", "webhook_id": identity, "kind": "payment.pending",
+         "type_raw": "payment.pending", "generation": "v1", "company": "biz_none", "payment": payment,
+         "received_ms": 1, "occurred_ms": 1}), enqueued_ms=1), "body": b"{}"}
+
+
+def test_an_event_that_no_index_takes_holds_up_no_other(stack):
+    stack.expect_errors("msg=dead")
+    redis = stack.redis.client()
+    for i in range(20):
+        redis.xadd(EVENTS, event(f"default/n{i}", f"pay_{i}"))
+    redis.xadd(EVENTS, event("default/huge", base64.b64encode(os.urandom(9000)).decode()))
+    stack.start("journal")
+    stack.eventually(lambda: stack.sql("SELECT count(*) FROM webhook_events") == [(20,)], 5)
+    stack.eventually(lambda: redis.xlen("wl:{0}:events:dead") == 1, 5)
