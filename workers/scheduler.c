@@ -42,11 +42,12 @@ static struct err sweep(struct scheduler *scheduler, bool *bulk_waiting)
 {
     size_t rebuilt;
     struct relay_round round;
-    TRY(relay_check_epoch(&scheduler->relay, &rebuilt));
-    if (rebuilt > 0)
-        log_warning("scheduler", "another Redis: queued jobs are offered again",
-                    LOG_INT("jobs", rebuilt));
     do {
+        /* Each time: a flood of bulk rows may keep this going for hours. */
+        TRY(relay_check_epoch(&scheduler->relay, &rebuilt));
+        if (rebuilt > 0)
+            log_warning("scheduler", "another Redis: queued jobs are offered again",
+                        LOG_INT("jobs", rebuilt));
         TRY(relay_sweep(&scheduler->relay, &round));
         if (round.offered > 0)
             log_info("scheduler", "jobs relayed", LOG_INT("jobs", round.offered));
@@ -121,6 +122,7 @@ static struct err open_stores(struct scheduler *scheduler)
         .stale_ms = config->relay_stale_ms,
         .tenant_max = config->tenant_max_inflight,
     };
+    pg_limit(scheduler->relay.pg, config->max_run_ms); /* e.g. a row that somebody has locked */
     return redis_new(&options, &scheduler->relay.redis);
 }
 

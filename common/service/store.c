@@ -226,10 +226,11 @@ struct err store_mark_relayed(struct pg *pg, const struct outgoing *jobs, size_t
     }
     struct err err =
         PG_EXEC(pg,
-                "UPDATE jobs SET relayed_at = whopline_now() "
-                "FROM unnest($1::text[], $2::bigint[]) AS told(id, gen) "
-                "WHERE jobs.id = told.id::uuid AND jobs.gen = told.gen AND state = 'queued'"
-                " AND (SELECT rebuilds FROM relay_state) = $3::bigint",
+                "UPDATE jobs SET relayed_at = whopline_now() WHERE id = ANY (ARRAY("
+                "SELECT jobs.id FROM unnest($1::text[], $2::bigint[]) AS told(id, gen)"
+                " JOIN jobs ON jobs.id = told.id::uuid AND jobs.gen = told.gen "
+                "WHERE state = 'queued' AND (SELECT rebuilds FROM relay_state) = $3::bigint"
+                " FOR UPDATE OF jobs SKIP LOCKED))",
                 pg_array_param(&ids), pg_array_param(&gens), pg_integer(rebuilds));
     pg_array_close(&ids);
     pg_array_close(&gens);

@@ -10,7 +10,7 @@ import time
 import psycopg2
 
 import wire
-from test_probe import STREAM, in_state, put, put_one, start, state
+from test_probe import STREAM, in_state, put, put_one, start, state, stopped
 
 EVENTS = "wl:{0}:events"
 
@@ -34,6 +34,46 @@ def test_a_verdict_that_cannot_be_written_does_not_keep_its_slot(stack):
     link.rollback()
     link.close()
     stack.eventually(lambda: state(stack, bad)[0] == "dead")
+
+
+def test_a_locked_row_does_not_stop_the_scheduler(stack):
+    locked = put_one(stack, "effect", "locked")
+    link = hold_row(stack, locked)
+    start(stack)
+    after = put_one(stack, "effect", "after")
+    stack.eventually(lambda: state(stack, after)[0] == "done")
+    link.rollback()
+    link.close()
+    stack.eventually(lambda: state(stack, locked)[0] == "done")
+
+
+def test_a_scheduler_with_an_old_count_of_rebuilds_does_not_spin(stack):
+    """Another scheduler began a rebuild while this one was sweeping, and died."""
+    put(stack, "effect", [f"n{i}" for i in range(50)])
+    scheduler = stack.start("scheduler", fault="after_enqueue_before_mark:stop@1")
+    stack.eventually(lambda: stopped(scheduler.pid))
+    stack.sql("UPDATE relay_state SET rebuilds = rebuilds + 1")
+    scheduler.send(signal.SIGCONT)
+    stack.eventually(lambda: stack.sql("SELECT count(*) FROM jobs WHERE relayed_at IS NULL") == [(0,)], 3)
+
+
+def test_lost_data_is_noticed_while_bulk_work_goes_on(stack):
+    """Redis loses its data in the middle of a flood: nothing of it waits for RELAY_STALE_MS."""
+    redis = stack.redis.client()
+    stack.sql("INSERT INTO tenants (slug, whop_company_id) VALUES ('other', 'biz_other')")
+    other = stack.sql("SELECT id FROM tenants WHERE slug = 'other'")[0][0]
+    put(stack, "effect", [f"n{i}" for i in range(40000)], bulk=True)
+    put(stack, "effect", [f"o{i}" for i in range(20000)], bulk=True, tenant=other)
+    stack.sql("ANALYZE jobs")
+    probe = stack.start("probe")
+    scheduler = stack.start("scheduler", env={"RELAY_STALE_MS": 3600000, "RELAY_SWEEP_MS": 1000})
+    stack.eventually(lambda: stack.sql("SELECT count(*) > 300 FROM probe_effects") == [(True,)], 20)
+    before = stack.sql("SELECT rebuilds FROM relay_state")[0][0]
+    redis.flushall()
+    stack.eventually(lambda: stack.sql("SELECT rebuilds FROM relay_state")[0][0] > before, 5)
+    assert stack.sql("SELECT count(*) FROM jobs WHERE state = 'queued'")[0][0] > 1000
+    probe.kill9()
+    scheduler.kill9()
 
 
 def test_an_overrun_is_written_down(stack):
