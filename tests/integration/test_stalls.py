@@ -22,6 +22,22 @@ def hold_row(stack, job):
     return link
 
 
+def suspects(stack, deliveries, labels):
+    """Queued jobs whose worker is gone, that many deliveries ago."""
+    redis = stack.redis.client()
+    jobs = put(stack, "effect", labels)
+    stack.sql("UPDATE jobs SET relayed_at = now() WHERE id = ANY (%s::uuid[])", (jobs,))
+    redis.xgroup_create(STREAM, "g", "0", mkstream=True)
+    for job in jobs:
+        redis.set(f"wl:{{0}}:seen:{job}.0", "")
+        redis.xadd(STREAM, {"id": f"{job}.0", "job": wire.envelope(
+            kind="probe.effect", payload=wire.pack({"label": "suspect"}),
+            enqueued_ms=int(time.time() * 1000))})
+    for entry, _ in redis.xreadgroup("g", "gone:1:x", {STREAM: ">"})[0][1]:
+        redis.xclaim(STREAM, "g", "gone:1:x", 0, [entry], idle=3600000, retrycount=deliveries)
+    return jobs
+
+
 def test_a_verdict_that_cannot_be_written_does_not_keep_its_slot(stack):
     stack.expect_errors("msg=dead")
     bad = put_one(stack, "fail", "REFUSED", 99)
@@ -45,6 +61,25 @@ def test_a_locked_row_does_not_stop_the_scheduler(stack):
     link.rollback()
     link.close()
     stack.eventually(lambda: state(stack, locked)[0] == "done")
+
+
+def test_a_pause_does_not_count_suspects_nor_stop_reading(stack):
+    jobs = suspects(stack, 2, ["a", "b"])
+    probe = start(stack, LEASE_MS=3000)
+    slow = put_one(stack, "sleep", "slow", 6500)
+    probe.wait_log("run alone")
+    assert state(stack, slow)[0] == "queued"
+    stack.sql("INSERT INTO queue_controls (queue, mode, reason, actor) VALUES ('probe', 'paused', 'test', 'me')")
+    probe.wait_log("the queue is paused")
+    stack.eventually(lambda: state(stack, slow)[0] == "done")
+    time.sleep(0.5)
+    counts = [entry["times_delivered"] for entry in stack.redis.client().xpending_range(STREAM, "g", "-", "+", 10)]
+    assert counts == [2, 2]
+    stack.sql("DELETE FROM queue_controls")
+    probe.wait_log("the queue goes on")
+    late = put_one(stack, "effect", "late")
+    stack.eventually(lambda: state(stack, late)[0] == "done", 3)
+    stack.eventually(lambda: in_state(stack, "done", jobs) == 2, 20)
 
 
 def test_a_scheduler_with_an_old_count_of_rebuilds_does_not_spin(stack):
@@ -163,3 +198,17 @@ def test_an_event_that_no_index_takes_holds_up_no_other(stack):
     stack.start("journal")
     stack.eventually(lambda: stack.sql("SELECT count(*) FROM webhook_events") == [(20,)], 5)
     stack.eventually(lambda: redis.xlen("wl:{0}:events:dead") == 1, 5)
+
+
+def test_a_pause_ends_a_run_between_two_jobs(stack):
+    probe = start(stack, SLOTS=1)
+    jobs = put(stack, "effect", [f"n{i}" for i in range(16)], number=400)
+    stack.eventually(lambda: in_state(stack, "done", jobs) > 0)
+    stack.sql("INSERT INTO queue_controls (queue, mode, reason, actor) VALUES ('probe', 'paused', 'test', 'me')")
+    probe.wait_log("the queue is paused")
+    time.sleep(0.5)
+    done = in_state(stack, "done", jobs)
+    time.sleep(1.5)
+    assert in_state(stack, "done", jobs) == done < 16
+    stack.sql("DELETE FROM queue_controls")
+    stack.eventually(lambda: in_state(stack, "done", jobs) == 16, 20)
