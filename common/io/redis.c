@@ -7,7 +7,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { BACKOFF_FIRST_MS = 50, BACKOFF_LAST_MS = 5000 };
+enum {
+    BACKOFF_FIRST_MS = 50,
+    BACKOFF_LAST_MS = 5000,
+    /* A connection lost so soon has not ended the trouble: a replica lets in whom it then refuses.
+     */
+    STEADY_MS = 250,
+};
 
 /* --- time-outs -----------------------------------------------------------------------------------
  */
@@ -184,6 +190,8 @@ void redis_drop(struct redis *redis, struct err why)
     if (redis->state == STATE_DOWN)
         return;
     bool closing = redis->state == STATE_CLOSING;
+    if (redis->state == STATE_READY && clock_mono_ms() - redis->ready_ms < STEADY_MS)
+        redis->attempts = redis->attempts_before;
     redis->why = why;
     if (!closing)
         redis->state = STATE_DOWN;

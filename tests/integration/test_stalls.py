@@ -82,6 +82,20 @@ def test_a_pause_does_not_count_suspects_nor_stop_reading(stack):
     stack.eventually(lambda: in_state(stack, "done", jobs) == 2, 20)
 
 
+def test_a_read_only_redis_is_not_stormed(stack):
+    """A failover that takes a while: connections succeed, and every write is refused."""
+    redis = stack.redis.client()
+    probe = start(stack)
+    redis.replicaof("127.0.0.1", 1)
+    before = redis.info("stats")["total_connections_received"]
+    time.sleep(5)
+    connections = redis.info("stats")["total_connections_received"] - before
+    redis.replicaof("NO", "ONE")
+    job = put_one(stack, "effect", "after")
+    stack.eventually(lambda: state(stack, job)[0] == "done", 20)
+    assert probe.running() and connections < 40
+
+
 def test_a_scheduler_with_an_old_count_of_rebuilds_does_not_spin(stack):
     """Another scheduler began a rebuild while this one was sweeping, and died."""
     put(stack, "effect", [f"n{i}" for i in range(50)])
