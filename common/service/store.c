@@ -292,7 +292,7 @@ struct err store_claim_jobs(struct pg *pg, const char *const *ids, size_t count,
     pg_array_init(&uuids, PG_ELEMENT_TEXT);
     pg_array_init(&gens, PG_ELEMENT_BIGINT);
     for (size_t i = 0; i < count; i++) {
-        char uuid[UUID_TEXT_SIZE];
+        char uuid[UUID_TEXT_SIZE] = "";
         const char *gen = "";
         mine[i] = false;
         if (!split_id(ids[i], uuid, &gen))

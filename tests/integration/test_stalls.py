@@ -226,3 +226,16 @@ def test_a_pause_ends_a_run_between_two_jobs(stack):
     assert in_state(stack, "done", jobs) == done < 16
     stack.sql("DELETE FROM queue_controls")
     stack.eventually(lambda: in_state(stack, "done", jobs) == 16, 20)
+
+
+def test_an_entry_of_a_batch_whose_id_is_not_ours_dies_alone(stack):
+    stack.expect_errors("msg=dead")
+    redis = stack.redis.client()
+    jobs = put(stack, "batch", ["a", "b", "c"])
+    stack.start("scheduler")
+    stack.eventually(lambda: redis.xlen(STREAM) == 3)
+    redis.xadd(STREAM, {"id": "nonsense", "job": wire.envelope(
+        kind="probe.batch", payload=wire.pack({"label": "x"}), enqueued_ms=int(time.time() * 1000))})
+    stack.start("probe")
+    stack.eventually(lambda: in_state(stack, "done", jobs) == 3)
+    stack.eventually(lambda: redis.xlen("wl:{0}:events:dead") == 1)
