@@ -269,6 +269,7 @@ void redis_maybe_free(struct redis *redis)
     redis_url_close(&redis->url);
     buf_close(&redis->out);
     buf_close(&redis->writing);
+    arena_close(&redis->replies); /* closed from within a callback */
     free(redis->waiting.items);
     free(redis->failed.items);
     free(redis->shas);
