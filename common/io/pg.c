@@ -32,6 +32,7 @@ struct pg {
     int64_t cancel_wait_ms;
     int64_t limit_ms; /* of a statement; 0: none */
     atomic_bool cancelled;
+    atomic_bool connecting;
     bool cancelling; /* the thread is there */
     pthread_t canceller;
 };
@@ -143,7 +144,9 @@ static struct err ensure_connected(struct pg *pg)
                                         NULL};
     const char *const values[] = {
         pg->url, CONNECT_TIMEOUT_S, "whopline", "UTF8", "15000", "10", "5", "3", NULL};
+    atomic_store(&pg->connecting, true);
     pg->conn = PQconnectdbParams(names, values, 1);
+    atomic_store(&pg->connecting, false);
     if (pg->conn == NULL || PQstatus(pg->conn) != CONNECTION_OK) {
         struct err err = make_err(ERR_PG_DOWN, "cannot connect to PostgreSQL",
                                   pg->conn != NULL ? PQerrorMessage(pg->conn) : "no memory");
@@ -251,6 +254,11 @@ void pg_array_close(struct pg_array *array)
 void pg_cancel(struct pg *pg)
 {
     atomic_store(&pg->cancelled, true);
+}
+
+bool pg_is_connecting(struct pg *pg)
+{
+    return atomic_load(&pg->connecting);
 }
 
 void pg_set_cancel_wait(struct pg *pg, int64_t ms)

@@ -58,6 +58,9 @@ MUST_CHECK struct err pg_exec(struct pg *pg, const char *sql, const struct pg_pa
 void pg_cancel(struct pg *pg);
 void pg_set_cancel_wait(struct pg *pg, int64_t ms); /* before the first use */
 void pg_allow(struct pg *pg);                       /* the connection's thread */
+/* Any thread: a connection is being made, which nothing cuts short, but which takes no longer than
+ * 5 s for each host of the URL (its name's resolution aside). */
+bool pg_is_connecting(struct pg *pg);
 /* From now on a statement that takes longer is cancelled by itself; 0: none is. */
 void pg_limit(struct pg *pg, int64_t ms);
 

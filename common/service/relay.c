@@ -77,6 +77,7 @@ static void on_enqueued(const struct err *err, const struct redis_reply *reply, 
 static bool read_row(struct pg *pg, size_t row, struct arena *arena, struct outgoing *out)
 {
     struct buf payload = {0};
+    *out = (struct outgoing){.maybe_there = true};
     if (!job_kind_find(span_of(pg_get(pg, row, 2)), &out->kind))
         return false;
     snprintf(out->id, sizeof out->id, "%s", pg_get(pg, row, 0));

@@ -85,7 +85,7 @@ def test_a_pause_does_not_count_suspects_nor_stop_reading(stack):
 def test_a_read_only_redis_is_not_stormed(stack):
     """A failover that takes a while: connections succeed, and every write is refused."""
     redis = stack.redis.client()
-    probe = start(stack)
+    probe = start(stack, LEASE_MS=20000)  # a quarter of it is the longest wait between attempts
     redis.replicaof("127.0.0.1", 1)
     before = redis.info("stats")["total_connections_received"]
     time.sleep(5)
