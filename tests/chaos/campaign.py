@@ -23,7 +23,6 @@ import faults
 import harness
 import load
 import results
-import whop
 import world as world_module
 
 # Beyond harness.SETTINGS. What a statement or a job may take is short, so that what hangs is met;
