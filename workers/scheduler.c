@@ -7,7 +7,7 @@
 #include "base/log.h"
 #include "runtime/overview.h"
 #include "runtime/process.h"
-#include "runtime/report.h"
+#include "runtime/telemetry.h"
 #include "service/migrate.h"
 #include "service/relay.h"
 #include "service/scripts.h"
@@ -23,7 +23,7 @@ struct scheduler {
     struct process process;
     struct relay relay;
     struct overview overview;
-    struct report report;
+    struct telemetry telemetry;
     uv_timer_t timer;
     bool working;  /* the schema is ours */
     bool troubled; /* said so already */
@@ -139,10 +139,10 @@ static void write_page(void *data, int64_t now_ms, struct metric_page *page)
     overview_write(&scheduler->overview, now_ms, page);
 }
 
-static struct err start_report(struct scheduler *scheduler)
+static struct err start_telemetry(struct scheduler *scheduler)
 {
     char name[QUEUE_CONSUMER_MAX];
-    const struct report_options options = {
+    const struct telemetry_options options = {
         .loop = &scheduler->process.loop,
         .redis = scheduler->relay.redis,
         .config = &scheduler->process.config,
@@ -152,7 +152,7 @@ static struct err start_report(struct scheduler *scheduler)
         .source = {.judge = judge, .describe = describe, .write = write_page, .data = scheduler},
     };
     queue_consumer(name);
-    return report_start(&scheduler->report, &options);
+    return telemetry_start(&scheduler->telemetry, &options);
 }
 
 static void on_left(const struct err *err, const struct redis_reply *reply, void *data)
@@ -163,12 +163,12 @@ static void on_left(const struct err *err, const struct redis_reply *reply, void
     --*left;
 }
 
-static void end_report(struct scheduler *scheduler)
+static void end_telemetry(struct scheduler *scheduler)
 {
     size_t left = 1;
-    report_leave(&scheduler->report, on_left, &left);
+    telemetry_leave(&scheduler->telemetry, on_left, &left);
     redis_settle(scheduler->relay.redis, &left);
-    report_close(&scheduler->report);
+    telemetry_close(&scheduler->telemetry);
 }
 
 /* --- life ------------------------------------------------------------------------------------ */
@@ -176,7 +176,7 @@ static void end_report(struct scheduler *scheduler)
 static void on_redis_ready(void *data)
 {
     struct scheduler *scheduler = data;
-    report_connected(&scheduler->report);
+    telemetry_connected(&scheduler->telemetry);
 }
 
 static struct err open_stores(struct scheduler *scheduler)
@@ -208,7 +208,7 @@ int main(int argc, char **argv)
     struct scheduler scheduler = {0};
     int status =
         process_start(&scheduler.process, argc, argv, "whopline-scheduler",
-                      "relays jobs that have not reached Redis", CONFIG_WORKER, report_check);
+                      "relays jobs that have not reached Redis", CONFIG_WORKER, telemetry_check);
     if (status != PROCESS_GO)
         return status;
     scheduler.process.on_stop = on_stop;
@@ -218,7 +218,7 @@ int main(int argc, char **argv)
     struct err err = open_stores(&scheduler);
     bool open = !err_failed(&err);
     if (open)
-        err = start_report(&scheduler);
+        err = start_telemetry(&scheduler);
     if (err_failed(&err)) {
         log_error("scheduler", "cannot start", LOG_TEXT("error", err_text(&err)));
         status = 2;
@@ -227,7 +227,7 @@ int main(int argc, char **argv)
     }
 
     if (open)
-        end_report(&scheduler);
+        end_telemetry(&scheduler);
     redis_close(scheduler.relay.redis);
     pg_free(scheduler.relay.pg);
     uv_close((uv_handle_t *)&scheduler.timer, NULL);

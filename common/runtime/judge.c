@@ -118,6 +118,7 @@ static void write_row(struct slot_thread *thread, struct run_job *item, const st
     thread->run.database_is_down |= written.code == ERR_PG_DOWN;
     log_warning("job", "verdict could not be written, the job comes back",
                 LOG_TEXT("error", err_text(&written)));
+    item->class = err_class_of(written.code);
     item->verdict = (struct verdict){.action = VERDICT_RETRY,
                                      .delay_ms = slot->config->backoff_base_ms,
                                      .attempt = job->attempt};
@@ -135,6 +136,7 @@ void judge_job(struct slot_thread *thread, struct run_job *item, struct err err)
     struct verdict_limits limits = limits_of(config, job);
     int64_t age_ms = clock_wall_ms() - job->enqueued_ms;
     thread->run.database_is_down |= err.code == ERR_PG_DOWN;
+    item->class = err_class_of(err.code);
     item->verdict = verdict_decide(&err, job->attempt, age_ms, &limits, random_below(65536));
     if (atomic_load(&item->lost)) {
         log_info("job", "stopped: another worker has it");

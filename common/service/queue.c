@@ -11,8 +11,9 @@ enum { NUMBER_SIZE = 24 };
 
 /* An entry's fields; ingest (accept.c) and ENQUEUE write them, RETRY keeps them. */
 #define FIELD_ID   "id"
-#define FIELD_JOB  "job"  /* codec/envelope.h */
-#define FIELD_BODY "body" /* events only */
+#define FIELD_JOB  "job"    /* codec/envelope.h */
+#define FIELD_BODY "body"   /* events only */
+#define FIELD_WHY  "reason" /* in the dead stream only, by BURY */
 
 static struct span number_span(char out[NUMBER_SIZE], int64_t number)
 {
@@ -121,20 +122,40 @@ static struct job *make_job(struct span entry, const struct redis_reply *fields)
     return job;
 }
 
-struct job *queue_take_read(const struct redis_reply *reply)
+static void take_why(const struct redis_reply *fields, struct job *job)
 {
-    /* {{stream, {{entry, {name, value, ...}}, ...}}}, or nil when nothing came in time */
-    const struct redis_reply *entries = redis_reply_at(redis_reply_at(reply, 0), 1);
+    struct span why = find_field(fields, SPAN(FIELD_WHY), 6);
+    if (why.len == 0)
+        return;
+    job->reason = mem_zalloc(why.len + 1);
+    memcpy(job->reason, why.ptr, why.len);
+}
+
+static struct job *take_entries(const struct redis_reply *entries, bool with_why)
+{
     struct job *first = NULL;
     struct job **last = &first;
     for (size_t i = 0; i < redis_reply_count(entries); i++) {
         const struct redis_reply *item = redis_reply_at(entries, i);
         struct job *job =
             make_job(redis_reply_text(redis_reply_at(item, 0)), redis_reply_at(item, 1));
+        if (with_why)
+            take_why(redis_reply_at(item, 1), job);
         *last = job;
         last = &job->next;
     }
     return first;
+}
+
+struct job *queue_take_read(const struct redis_reply *reply)
+{
+    /* {{stream, {{entry, {name, value, ...}}, ...}}}, or nil when nothing came in time */
+    return take_entries(redis_reply_at(redis_reply_at(reply, 0), 1), false);
+}
+
+struct job *queue_take_entries(const struct redis_reply *entries)
+{
+    return take_entries(entries, true);
 }
 
 /* --- leases ---------------------------------------------------------------------------------- */

@@ -50,7 +50,7 @@ struct job {
     /* What the holder means to tell Redis of it. */
     int64_t delay_ms;
     int next_attempt;
-    char *reason; /* owned; NULL for none */
+    char *reason; /* owned; NULL for none; of an entry of the dead stream: what it died of */
 };
 
 /* A job on its way into Redis, from its row. */
@@ -64,7 +64,7 @@ struct outgoing {
     const char *event_id; /* "" where there is none */
     const char *trace;
     int64_t occurred_ms;
-    int64_t created_ms; /* of the row: a job's age survives a Redis that does not */
+    int64_t created_ms; /* of the row, or requeued: a job's age survives a Redis that does not */
     int attempts;
     bool bulk; /* waits for its tenant's turn: the scheduler relays it */
     struct span payload;
@@ -81,6 +81,8 @@ void queue_read(struct queue *queue, struct redis *reader, size_t count, int64_t
                 redis_callback *callback, void *data);
 /* The jobs of a read's reply, as a list linked by next. */
 struct job *queue_take_read(const struct redis_reply *reply);
+/* The same for an array of entries, the reply of XRANGE. */
+struct job *queue_take_entries(const struct redis_reply *entries);
 
 /* Ids whose lease of lease_ms has run out, now owned by us: reply is {cursor, ids, deleted}. */
 void queue_reclaim(struct queue *queue, int64_t lease_ms, const char *cursor, size_t count,

@@ -83,7 +83,7 @@ void registry_write(struct registry *registry, const struct registry_entry *entr
     add_number(&args, "last_read_ms", entry->last_read_ms);
     add_number(&args, "last_beat_ms", entry->last_beat_ms);
     add_text(&args, "listen", entry->listen);
-    redis_eval(registry->redis, SCRIPT_REPORT, 2, args.all, args.count, callback, data);
+    redis_eval(registry->redis, SCRIPT_REGISTER, 2, args.all, args.count, callback, data);
 }
 
 void registry_remove(struct registry *registry, redis_callback *callback, void *data)
@@ -91,5 +91,5 @@ void registry_remove(struct registry *registry, redis_callback *callback, void *
     struct report_args args;
     begin(registry, &args);
     add_number(&args, registry->name, 0);
-    redis_eval(registry->redis, SCRIPT_REPORT, 2, args.all, args.count, callback, data);
+    redis_eval(registry->redis, SCRIPT_REGISTER, 2, args.all, args.count, callback, data);
 }

@@ -143,7 +143,8 @@ static struct err offer_rows(struct relay *relay, size_t *offered)
     "id, gen, kind, tenant_id, key, event_id, trace,"                                              \
     " (extract(epoch FROM occurred_at) * 1000)::bigint AS occurred_ms, attempts, payload, "        \
     "version,"                                                                                     \
-    " (extract(epoch FROM created_at) * 1000)::bigint AS created_ms, due_at"
+    " (extract(epoch FROM coalesce(requeued_at, created_at)) * 1000)::bigint AS created_ms, "      \
+    "due_at"
 #define OFFERABLE                                                                                  \
     " state = 'queued' AND kind = ANY ($1::text[]) AND queue <> ALL ($2::text[])"                  \
     " AND due_at <= whopline_now()"

@@ -13,16 +13,14 @@ README.md beside this file says how to read it.
 import argparse
 import json
 import os
-import pathlib
 
+from lib.payments import SECRET, recorded_payment, write_body
 from lib.place import open_folder
-from lib.processes import (BENCH, BIN, ROOT, cpu_seconds, end_of, free_port, is_ready, listens, run, start,
+from lib.processes import (BENCH, BIN, cpu_seconds, end_of, free_port, is_ready, listens, run, start,
                            stop, wait_for)
 from lib.report import median, ratio
 from lib.stores import Redis
 
-SECRET = "ws_" + "0123456789abcdef" * 4
-MARK = "@ID@@@@@@@@@@@@@@@@@@@@@"  # as in loadgen.c
 COUNT_PER_SECOND = 60_000          # signed beforehand for each second: more than any round needs
 
 
@@ -47,27 +45,18 @@ def measure(pid, redis, work):
     return result
 
 
-def make_body(folder):
-    """The recorded payment, with a place for the id."""
-    bodies = json.loads((ROOT / "tests/vectors/whop-events.json").read_text(encoding="utf-8"))
-    body = next(b["body"] for b in bodies if (b["generation"], b["event"]) == ("v1", "payment.succeeded"))
-    body["id"] = MARK
-    path = pathlib.Path(folder) / "body.json"
-    path.write_bytes(json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode())
-    return path, path.stat().st_size, body["company_id"]
-
-
 class Bench:
     def __init__(self, folder, options):
         self.options = options
-        self.body, self.body_bytes, company = make_body(folder)
+        body = recorded_payment()
+        self.body = write_body(folder, body)
         self.redis = Redis(folder)
         self.port, self.bare_port, self.least_port, private = (free_port() for _ in range(4))
         self.bare = start([BENCH / "bench_bare_uv", self.bare_port], f"{folder}/bare.log")
         self.least = start([BENCH / "bench_bare_accept", self.least_port, self.redis.socket, SECRET],
                            f"{folder}/least.log")
         env = {"PATH": os.environ["PATH"], "REDIS_URL": f"unix://{self.redis.socket}",
-               "WHOP_WEBHOOK_SECRET": SECRET, "WHOP_COMPANY_ID": company, "LOG_LEVEL": "warning",
+               "WHOP_WEBHOOK_SECRET": SECRET, "WHOP_COMPANY_ID": body["company_id"], "LOG_LEVEL": "warning",
                "HTTP_LISTEN": f"127.0.0.1:{self.port}", "PRIVATE_LISTEN": f"127.0.0.1:{private}"}
         self.log = f"{folder}/ingest.log"
         self.ingest = start([BIN / "whopline-ingest"], self.log, env)
@@ -103,7 +92,7 @@ COLUMNS = (("rps", "req/s", 9, 0), ("cpu_us", "CPU us/req", 12, 2), ("p50_us", "
 
 def report(rounds, bench):
     options = bench.options
-    print(f"{options.connections} connections, body {bench.body_bytes} bytes, {len(rounds)} rounds of "
+    print(f"{options.connections} connections, body {bench.body.stat().st_size} bytes, {len(rounds)} rounds of "
           f"{options.seconds} s, medians; Redis alone in batches of {options.batch}; load, server and Redis "
           f"share {os.cpu_count()} cores\n")
     print(f"{'':13}" + "".join(f"{title:>{width}}" for _, title, width, _ in COLUMNS))

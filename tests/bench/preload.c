@@ -1,12 +1,14 @@
 /* preload: jobs of any kind, with an empty payload, put in the way the product does it: rows by
  * store_insert_jobs, entries by ENQUEUE, then the mark that they are relayed.
  *
- *   bench_preload [--rows URL] [--tenant ID] [--no-relay] [--per-second N] REDIS_URL KIND COUNT
+ *   bench_preload [--rows URL] [--tenant ID] [--bulk] [--no-relay] [--per-second N] REDIS_URL KIND
+ *                 COUNT
  *
  * Without --rows there are entries only, as of volatile kinds. --tenant: whose they are (1).
- * --no-relay leaves the rows to the scheduler. --per-second: one after the other at that pace, as a
- * worker adds them, instead of 1,000 at once. STREAM_PREFIX as for the product. Prints how many
- * there are. */
+ * --bulk: rows that wait for their tenant's turn, which is the scheduler's to give; with
+ * --no-relay, which leaves the rows to the scheduler. --per-second: one after the other at that
+ * pace, as a worker adds them, instead of 1,000 at once. STREAM_PREFIX as for the product. Prints
+ * how many there are. */
 #include "base/clock.h"
 #include "bench.h"
 #include "service/scripts.h"
@@ -117,8 +119,8 @@ static void open_redis(uv_loop_t *loop, const char *url)
 static NORETURN void usage(const char *program)
 {
     fprintf(stderr,
-            "usage: %s [--rows URL] [--tenant ID] [--no-relay] [--per-second N] REDIS_URL KIND"
-            " COUNT\n",
+            "usage: %s [--rows URL] [--tenant ID] [--bulk] [--no-relay] [--per-second N]"
+            " REDIS_URL KIND COUNT\n",
             program);
     exit(2);
 }
@@ -127,6 +129,7 @@ int main(int argc, char **argv)
 {
     static const struct option options[] = {{"rows", required_argument, NULL, 'r'},
                                             {"tenant", required_argument, NULL, 't'},
+                                            {"bulk", no_argument, NULL, 'b'},
                                             {"no-relay", no_argument, NULL, 'n'},
                                             {"per-second", required_argument, NULL, 'p'},
                                             {NULL, 0, NULL, 0}};
@@ -139,6 +142,7 @@ int main(int argc, char **argv)
         switch (option) {
         case 'r': rows = optarg; break;
         case 't': model.tenant = bench_number(optarg, 1, 1000000); break;
+        case 'b': model.bulk = true; break;
         case 'n': load.relay = false; break;
         case 'p': per_second = bench_number(optarg, 1, 100000); break;
         default: usage(argv[0]);

@@ -13,8 +13,9 @@ import os
 import sys
 
 from lib import probe, report
+from lib.meter import Meter
 from lib.place import open_place
-from lib.processes import BENCH, cpu_seconds, memory_mib, others_share, start, stop
+from lib.processes import BENCH, cpu_seconds, memory_mib, start, stop
 
 COLUMNS = (("jobs/s", 11, 0), ("CPU us/job", 12, 3), ("Redis us/job", 14, 3), ("peak MiB", 10, 1),
            ("others %", 10, 0))
@@ -22,19 +23,9 @@ LIMIT = "bare worker"
 
 
 def measure(process, redis, count):
-    def cpu():
-        return cpu_seconds(process.pid), cpu_seconds(redis.pid)
-
-    others = []
-
-    def snapshot():
-        others.append(others_share(lambda: sum(cpu())))
-        return cpu()
-
-    jobs, (began, before), (ended, after) = probe.drain(redis, count, snapshot)
-    peak, _ = memory_mib(process.pid)
-    return {"jobs": count, "per_second": jobs / (ended - began), "cpu_us": (after[0] - before[0]) / jobs * 1e6,
-            "redis_us": (after[1] - before[1]) / jobs * 1e6, "peak_mib": peak, "others": others[0]()}
+    meter = Meter(cpu=lambda: cpu_seconds(process.pid), redis=lambda: cpu_seconds(redis.pid))
+    result = probe.drain(redis, count, meter)
+    return {**result, "jobs": count, "peak_mib": memory_mib(process.pid)[0]}
 
 
 def run_limit(place, redis, count):

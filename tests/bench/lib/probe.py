@@ -3,7 +3,7 @@ import json
 import os
 import time
 
-from lib.processes import BENCH, end_of, run, start, wait_for
+from lib.processes import BENCH, run, start, start_whopline, stop_well, wait_for
 
 STREAM = "wl:{0}:q:probe"
 GROUP = "g"
@@ -22,18 +22,20 @@ def start_probe(folder, number, env):
     return start([BENCH / "whopline-probe"], log, env), log
 
 
-def start_and_wait(folder, number, env):
-    process, log = start_probe(folder, number, env)
-    wait_for(lambda: "working" in open(log, encoding="utf-8").read() or process.poll() is not None,
-             "whopline-probe")
-    if process.poll() is not None:
-        raise SystemExit(f"whopline-probe ended\n{end_of(log)}")
-    return process
-
-
 def preload_command(redis, database, kind, count, *options):
     return [BENCH / "bench_preload", *(["--rows", database.url] if database else []), *options, redis.url,
             kind, count]
+
+
+def prepare(place, redis):
+    """A worker makes probe_effects when it starts."""
+    log = f"{place.folder}/prepare.log"
+    stop_well(start_whopline(BENCH / "whopline-probe", log, environment(redis, place.database)), log)
+
+
+def clear(redis, database):
+    redis.clear()
+    database.sql("TRUNCATE jobs, probe_effects")
 
 
 def preload(redis, database, kind, count, *options):
@@ -49,16 +51,28 @@ def left(redis):
     return client.xlen(STREAM) + client.zcard(f"{STREAM}:z")
 
 
-def drain(redis, count, snapshot, patience=60):
-    """Waits for the first of `count` jobs and for the last; how many are between the two snapshots,
-    which are (Unix time, whatever snapshot() says)."""
+def drain(redis, count, meter, patience=60):
+    """Waits for the first of `count` jobs and for the last; what the meter says of those between. If
+    all went at once, of all, with the worker's start."""
+    start_of_all = meter.look()
     wait_for(lambda: left(redis) < count, "the first job", patience, 0.002)
-    first = left(redis), time.time(), snapshot()
-    last_left, last_change = first[0], time.monotonic()
+    first, before = left(redis), meter.look()
+    if first == 0:
+        return meter.between(start_of_all, before, count)
+    last_left, last_change = first, time.monotonic()
     while (now := left(redis)) > 0:
         if now != last_left:
             last_left, last_change = now, time.monotonic()
         if time.monotonic() - last_change > patience:
             raise SystemExit(f"{now} of {count} jobs are left and nothing moves")
         time.sleep(0.02)
-    return first[0], first[1:], (time.time(), snapshot())
+    return meter.between(before, meter.look(), first)
+
+
+def effects(database, count):
+    """When each was written, Unix seconds; exactly one of each of `count` jobs, or this is the end."""
+    rows = database.sql("SELECT job, extract(epoch FROM at) FROM probe_effects ORDER BY at")
+    done, = database.sql("SELECT count(*) FROM jobs WHERE state = 'done'")[0]
+    if not len(rows) == len({job for job, _ in rows}) == done == count:
+        raise SystemExit(f"of {count} jobs {done} are done, with {len(rows)} effects")
+    return [float(at) for _, at in rows]

@@ -104,15 +104,24 @@ def memory_mib(pid):
     return tuple(int(values[name].split()[0]) / 1024 for name in ("VmHWM", "RssAnon"))
 
 
-def others_share(own):
-    """A function that says what share of all cores went to others than own() (CPU seconds) since."""
-    def busy():
-        with open("/proc/stat", encoding="ascii") as file:
-            values = list(map(int, file.readline().split()[1:9]))
-        return (sum(values) - values[3] - values[4]) / TICK
-    began, busy_before, own_before = time.monotonic(), busy(), own()
+def busy_seconds():
+    """CPU time of the whole machine so far, all cores (to 10 ms)."""
+    with open("/proc/stat", encoding="ascii") as file:
+        values = list(map(int, file.readline().split()[1:9]))
+    return (sum(values) - values[3] - values[4]) / TICK
 
-    def share():
-        used = busy() - busy_before - (own() - own_before)
-        return max(0.0, used) / (time.monotonic() - began) / os.cpu_count()
-    return share
+
+def start_whopline(path, log, env):
+    """One of our workers, working."""
+    process = start([path], log, env)
+    wait_for(lambda: "working" in open(log, encoding="utf-8").read() or process.poll() is not None, path)
+    if process.poll() is not None:
+        sys.exit(f"{path} has ended\n{end_of(log)}")
+    return process
+
+
+def stop_well(process, log):
+    """It must end with 0."""
+    status = stop(process)
+    if status != 0:
+        sys.exit(f"{process.args[-1]} has ended with {status}\n{end_of(log)}")

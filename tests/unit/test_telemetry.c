@@ -1,7 +1,7 @@
 /* A worker's pages over a socket, as a supervisor and Prometheus see them. Its Redis is not there;
  * the registry against a real one is tests/integration/test_metrics.py's. */
 #include "base/clock.h"
-#include "runtime/worker_report.h"
+#include "runtime/worker_telemetry.h"
 #include "service/scripts.h"
 
 #include <setjmp.h>
@@ -24,7 +24,7 @@ struct fixture {
     struct config config;
     struct redis *redis;
     struct queue queue;
-    struct worker_report report;
+    struct worker_telemetry telemetry;
     struct worker_look look;
 };
 
@@ -67,13 +67,13 @@ static int begin(void **state)
     assert_false(err_failed(&err));
     queue_init(&fixture.queue, fixture.redis, "wl", QUEUE_credits);
     fixture.look = (struct worker_look){REGISTRY_WORKING, {8, 3, 5, 2}};
-    const struct worker_report_options options = {.loop = &fixture.loop,
+    const struct worker_telemetry_options options = {.loop = &fixture.loop,
                                                   .config = &fixture.config,
                                                   .program = "whopline-test",
                                                   .queue = &fixture.queue,
                                                   .look = look,
                                                   .data = &fixture};
-    err = worker_report_start(&fixture.report, &options);
+    err = worker_telemetry_start(&fixture.telemetry, &options);
     assert_false(err_failed(&err));
     *state = &fixture;
     return 0;
@@ -82,7 +82,7 @@ static int begin(void **state)
 static int end(void **state)
 {
     struct fixture *fixture = *state;
-    report_close(&fixture->report.report);
+    telemetry_close(&fixture->telemetry.shown);
     redis_close(fixture->redis);
     uv_close((uv_handle_t *)&fixture->wake, NULL);
     uv_run(&fixture->loop, UV_RUN_DEFAULT);
@@ -119,7 +119,7 @@ static const char *ask(struct fixture *fixture, const char *path)
     snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: h\r\n\r\n", path);
     client.fixture = fixture;
     client.request = request;
-    struct err err = net_parse(fixture->report.report.private.address, &client.address);
+    struct err err = net_parse(fixture->telemetry.shown.private.address, &client.address);
     assert_false(err_failed(&err));
     assert_int_equal(pthread_create(&thread, NULL, ask_in_thread, &client), 0);
     while (!atomic_load(&client.done))
@@ -137,7 +137,7 @@ static void expect(const char *answer, const char *part)
 static void test_live(void **state)
 {
     struct fixture *fixture = *state;
-    struct worker_metrics *metrics = &fixture->report.metrics;
+    struct worker_metrics *metrics = &fixture->telemetry.metrics;
     expect(ask(fixture, "/livez"), "HTTP/1.1 200 OK\r\n");
     /* As if it had begun to read ten seconds ago. */
     health_start(&metrics->watch, clock_mono_ms() - 10000);
@@ -183,9 +183,9 @@ static void test_metrics(void **state)
         "\n# TYPE whopline_loop_lag_seconds gauge\n",
     };
     const struct job job = {.kind_known = true, .known = JOB_credits_payment_succeeded};
-    metrics_job_ended(&fixture->report.metrics, &job, METRICS_DONE, 10, 10);
+    metrics_job_ended(&fixture->telemetry.metrics, &job, METRICS_DONE, 10, 10);
     for (int i = 0; i < 3; i++)
-        report_connected(&fixture->report.report);
+        telemetry_connected(&fixture->telemetry.shown);
     const char *answer = ask(fixture, "/metrics");
     for (size_t i = 0; i < ARRAY_LEN(lines); i++)
         expect(answer, lines[i]);
@@ -195,18 +195,18 @@ static void test_metrics(void **state)
 static void test_lag(void **state)
 {
     struct fixture *fixture = *state;
-    struct report *report = &fixture->report.report;
+    struct telemetry *telemetry = &fixture->telemetry.shown;
     int64_t until = clock_mono_ms() + 10000;
-    assert_int_equal(report->tick_ms, 1000);
-    report->ticked_ms -= 2500; /* as if it had ticked then */
-    while (report->lag_ms[1] == 0 && clock_mono_ms() < until)
+    assert_int_equal(telemetry->tick_ms, 1000);
+    telemetry->ticked_ms -= 2500; /* as if it had ticked then */
+    while (telemetry->lag_ms[1] == 0 && clock_mono_ms() < until)
         uv_run(&fixture->loop, UV_RUN_ONCE);
-    assert_in_range(report->lag_ms[1], 2400, 9000);
-    report->window_ms -= 31000;
-    report->ticked_ms = clock_mono_ms();
-    while (report->lag_ms[0] == 0 && clock_mono_ms() < until)
+    assert_in_range(telemetry->lag_ms[1], 2400, 9000);
+    telemetry->window_ms -= 31000;
+    telemetry->ticked_ms = clock_mono_ms();
+    while (telemetry->lag_ms[0] == 0 && clock_mono_ms() < until)
         uv_run(&fixture->loop, UV_RUN_ONCE);
-    assert_in_range(report->lag_ms[0], 2400, 9000); /* still shown */
+    assert_in_range(telemetry->lag_ms[0], 2400, 9000); /* still shown */
 }
 
 static void on_left(const struct err *err, const struct redis_reply *reply, void *data)
@@ -222,7 +222,7 @@ static void test_leaving_without_redis(void **state)
 {
     struct fixture *fixture = *state;
     int calls = 0;
-    report_leave(&fixture->report.report, on_left, &calls);
+    telemetry_leave(&fixture->telemetry.shown, on_left, &calls);
     assert_int_equal(calls, 0);
     while (calls == 0)
         uv_run(&fixture->loop, UV_RUN_ONCE);
@@ -239,5 +239,5 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_lag, begin, end),
         cmocka_unit_test_setup_teardown(test_leaving_without_redis, begin, end),
     };
-    return cmocka_run_group_tests_name("report", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("telemetry", tests, NULL, NULL);
 }

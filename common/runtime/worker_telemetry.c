@@ -1,10 +1,10 @@
-#include "runtime/worker_report.h"
+#include "runtime/worker_telemetry.h"
 
 #include "base/clock.h"
 
 static struct health judge(void *data, int64_t now_ms)
 {
-    const struct worker_report *it = data;
+    const struct worker_telemetry *it = data;
     const struct config *config = it->options.config;
     return health_of_worker(&it->metrics.watch, config->read_block_ms, config->lease_ms / 3,
                             now_ms);
@@ -27,7 +27,7 @@ static int64_t unix_ms(int64_t mono_ms)
 
 static void describe(void *data, struct registry_entry *out)
 {
-    const struct worker_report *it = data;
+    const struct worker_telemetry *it = data;
     struct worker_look look = {.state = REGISTRY_CHECKING};
     it->options.look(it->options.data, &look);
     out->state = look.state;
@@ -42,16 +42,16 @@ static void describe(void *data, struct registry_entry *out)
 
 static void write_page(void *data, int64_t now_ms, struct metric_page *page)
 {
-    const struct worker_report *it = data;
+    const struct worker_telemetry *it = data;
     struct worker_look look = {.state = REGISTRY_CHECKING};
     it->options.look(it->options.data, &look);
     metrics_write_worker(&it->metrics, &look.levels, it->options.queue->name, now_ms, page);
 }
 
-struct err worker_report_start(struct worker_report *it,
-                               const struct worker_report_options *options)
+struct err worker_telemetry_start(struct worker_telemetry *it,
+                                  const struct worker_telemetry_options *options)
 {
-    const struct report_options more = {
+    const struct telemetry_options more = {
         .loop = options->loop,
         .redis = options->queue->redis,
         .config = options->config,
@@ -63,5 +63,5 @@ struct err worker_report_start(struct worker_report *it,
     memset(it, 0, sizeof *it);
     it->options = *options;
     health_start(&it->metrics.watch, clock_mono_ms());
-    return report_start(&it->report, &more);
+    return telemetry_start(&it->shown, &more);
 }

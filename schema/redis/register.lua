@@ -1,4 +1,4 @@
--- REPORT: a process says that it is there and what it is doing; without fields, that it has ended.
+-- REGISTER: a process says that it is there and what it is doing; without fields, that it has ended.
 -- KEYS: workers, worker:<name>.  ARGV: name, ms after which it is forgotten unless it says more, then
 -- fields and values. Answers 1, or 0 at the end. Names not heard of for an hour are dropped.
 local now = redis.call('TIME')

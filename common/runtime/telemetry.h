@@ -1,11 +1,11 @@
-#ifndef WHOPLINE_REPORT_H
-#define WHOPLINE_REPORT_H
+#ifndef WHOPLINE_TELEMETRY_H
+#define WHOPLINE_TELEMETRY_H
 /* What a worker or the scheduler says of itself: the pages of its private listener, its entry in
  * the registry (service/registry.h), how late its loop is.
  *
- *   report_start ──> every second or so: lag; every 5 s, or LEASE_MS/3: the entry is written
- *   report_leave ──> the entry is removed, when Redis has answered; pages are still given
- *   report_close ──> nothing any more
+ *   telemetry_start ──> every second or so: lag; every 5 s, or LEASE_MS/3: the entry is written
+ *   telemetry_leave ──> the entry is removed, when Redis has answered; pages are still given
+ *   telemetry_close ──> nothing any more
  *
  * In the caller's memory, which must outlive the closing of redis; loop thread. */
 #include "base/config.h"
@@ -15,7 +15,7 @@
 #include "service/registry.h"
 
 /* What only the program knows. Called on the loop, from within the pages and the timer. */
-struct report_source {
+struct telemetry_source {
     struct health (*judge)(void *data, int64_t now_ms); /* now_ms: monotonic */
     /* Fills in state, levels, counts and times; the rest is filled in already. */
     void (*describe)(void *data, struct registry_entry *out);
@@ -23,18 +23,18 @@ struct report_source {
     void *data;
 };
 
-struct report_options {
+struct telemetry_options {
     uv_loop_t *loop;
     struct redis *redis;         /* borrowed; opened with scripts_all() */
     const struct config *config; /* borrowed */
     const char *program;         /* borrowed; "whopline-credits" */
     const char *queue;           /* borrowed; "" for none */
     const char *name;            /* of the consumer (queue.h); copied */
-    struct report_source source;
+    struct telemetry_source source;
 };
 
-struct report {
-    struct report_options options;
+struct telemetry {
+    struct telemetry_options options;
     struct private private;
     struct registry registry;
     uv_timer_t timer;
@@ -50,13 +50,14 @@ struct report {
 };
 
 /* Adds a line to problems if WORKER_LISTEN cannot be used: a process_check. */
-void report_check(const struct config *config, struct buf *problems);
-/* CONFIG if it cannot listen there; report_close is due then too. */
-MUST_CHECK struct err report_start(struct report *report, const struct report_options *options);
-void report_connected(struct report *report); /* to Redis: the first time or again */
-void report_soon(struct report *report);      /* state has changed: written at the next tick */
+void telemetry_check(const struct config *config, struct buf *problems);
+/* CONFIG if it cannot listen there; telemetry_close is due then too. */
+MUST_CHECK struct err telemetry_start(struct telemetry *telemetry,
+                                      const struct telemetry_options *options);
+void telemetry_connected(struct telemetry *telemetry); /* to Redis: the first time or again */
+void telemetry_soon(struct telemetry *telemetry); /* state has changed: written at the next tick */
 /* callback fires once, as those of io/redis do: with an error if Redis is not there. */
-void report_leave(struct report *report, redis_callback *callback, void *data);
-void report_close(struct report *report);
+void telemetry_leave(struct telemetry *telemetry, redis_callback *callback, void *data);
+void telemetry_close(struct telemetry *telemetry);
 
 #endif
