@@ -147,13 +147,15 @@ static void on_retry(uv_timer_t *timer)
         connect_start(redis);
 }
 
-/* Backoff 50 ms to 5 s, half of it random, so that processes do not come back together. */
+/* Backoff from 50 ms, half of it random, so that processes do not come back together. */
 static void retry_arm(struct redis *redis)
 {
+    int64_t most = redis->options.retry_max_ms;
+    uint32_t last = most > 0 && most < BACKOFF_LAST_MS ? (uint32_t)most : BACKOFF_LAST_MS;
     unsigned shift = redis->attempts < 7 ? redis->attempts : 7;
     uint32_t wait = (uint32_t)BACKOFF_FIRST_MS << shift;
-    if (wait > BACKOFF_LAST_MS)
-        wait = BACKOFF_LAST_MS;
+    if (wait > last)
+        wait = last;
     redis->attempts++;
     uv_update_time(redis->options.loop);
     uv_timer_start(&redis->retry, on_retry, wait / 2 + random_below(wait / 2 + 1), 0);

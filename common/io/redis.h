@@ -8,7 +8,7 @@
  * with the reply, or with an error when the connection is lost, closed or was not there. After a
  * loss the command may or may not have taken effect.
  *
- *   DOWN ──(backoff 50 ms to 5 s, with jitter)──> CONNECTING ──> GREETING ──> READY
+ *   DOWN ──(backoff from 50 ms, with jitter)──> CONNECTING ──> GREETING ──> READY
  *     ^                                                │            │           │
  *     └────────────────────────────────────────────────┴────────────┴───────────┘
  *   GREETING: AUTH, SELECT and SCRIPT LOAD have been sent. LOADING, READONLY, MASTERDOWN or a reply
@@ -36,6 +36,7 @@ struct redis_options {
     const struct redis_script *scripts; /* borrowed; loaded on every connection */
     size_t script_count;
     int64_t timeout_ms;           /* the oldest unanswered command's age that means "broken" */
+    int64_t retry_max_ms;         /* longest wait between attempts to connect; 0: 5 s */
     void (*on_ready)(void *data); /* may be NULL */
     void (*on_down)(const struct err *why, void *data); /* may be NULL */
     void *data;

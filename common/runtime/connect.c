@@ -5,6 +5,9 @@
 enum {
     COMMAND_TIMEOUT_MS = 5000, /* a script that takes longer means a broken connection */
     READ_SLACK_MS = 1000,      /* beyond READ_BLOCK_MS */
+    /* When Redis is back, everybody is there and has prolonged what he holds before anybody, a
+     * lease after his own return, takes over. */
+    RETRIES_IN_LEASE = 4,
 };
 
 static void on_checked(const struct err *err, void *data)
@@ -83,6 +86,7 @@ struct err connect_open(struct loop *loop)
         .scripts = scripts_all(),
         .script_count = SCRIPT_COUNT,
         .timeout_ms = COMMAND_TIMEOUT_MS,
+        .retry_max_ms = loop->config->lease_ms / RETRIES_IN_LEASE,
         .on_ready = on_redis_ready,
         .on_down = on_redis_down,
         .data = loop,
