@@ -105,6 +105,7 @@ class Seed:
         self.say(checks.jobs(self))
         if settled:
             self.say(checks.residue(self))
+            self.say(checks.agreement(self))
             self.say(checks.deaf(self))
             self.say(checks.drain(self, DRAIN_S * harness.SLOW))
         procs = self.world.finish()
