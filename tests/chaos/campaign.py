@@ -23,7 +23,6 @@ import faults
 import harness
 import load
 import results
-import whop
 import world as world_module
 
 # Beyond harness.SETTINGS. What a statement or a job may take is short, so that what hangs is met;
@@ -106,6 +105,7 @@ class Seed:
         self.say(checks.jobs(self))
         if settled:
             self.say(checks.residue(self))
+            self.say(checks.agreement(self))
             self.say(checks.deaf(self))
             self.say(checks.drain(self, DRAIN_S * harness.SLOW))
         procs = self.world.finish()

@@ -199,6 +199,13 @@ def residue(seed):
         yield f"left in Redis: keys {few(keys)}"
 
 
+def agreement(seed):
+    """What an operator would ask: do the stores fit together?"""
+    done = seed.world.cli("fsck", check=False)
+    if done.returncode != 0:
+        yield f"whopline fsck: code {done.returncode}\n{done.stdout}{done.stderr}"
+
+
 # ---- processes
 
 def deaf(seed):
