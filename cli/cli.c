@@ -1,15 +1,31 @@
 #include "cli/cli.h"
 
+#include "cli/output.h"
+#include "cli/when.h"
 #include "service/migrate.h"
+#include "service/scripts.h"
 
 #include <errno.h>
+#include <pwd.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
+
+enum { REDIS_TIMEOUT_MS = 1500 };
+
+/* What was typed, or came from a store, may be in it. */
+static void print_clean(const char *begin, const char *text, const char *end)
+{
+    struct buf clean = {0};
+    output_add_clean(&clean, text);
+    fprintf(stderr, "%s: %s%s\n", begin, buf_text(&clean), end);
+    buf_close(&clean);
+}
 
 int cli_fail(const struct err *err)
 {
-    fprintf(stderr, "whopline: %s\n", err_text(err));
+    print_clean("whopline", err_text(err), "");
     return err->code == ERR_USAGE ? CLI_USAGE : CLI_FAILED;
 }
 
@@ -20,7 +36,10 @@ int cli_usage(const char *words0, const char *format, ...)
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    fprintf(stderr, "%s: %s; see %s --help\n", words0, text, words0);
+    struct buf end = {0};
+    buf_printf(&end, "; see %s --help", words0);
+    print_clean(words0, text, buf_text(&end));
+    buf_close(&end);
     return CLI_USAGE;
 }
 
@@ -31,6 +50,71 @@ struct err cli_open_database(struct cli *cli)
     if (cli->pg == NULL)
         cli->pg = pg_new(cli->config.database_url);
     return migrate_check(cli->pg);
+}
+
+struct err cli_open_redis(struct cli *cli)
+{
+    const char *url = cli->config.redis_url;
+    if (url[0] == '\0')
+        return err_make(ERR_CONFIG, "REDIS_URL is not set, so Redis cannot be asked");
+    if (cli->redis == NULL) {
+        const struct redis_options options = {.loop = &cli->loop,
+                                              .url = url,
+                                              .scripts = scripts_all(),
+                                              .script_count = SCRIPT_COUNT,
+                                              .timeout_ms = REDIS_TIMEOUT_MS};
+        uv_loop_init(&cli->loop);
+        struct err err = redis_new(&options, &cli->redis);
+        if (err_failed(&err)) {
+            REQUIRE(uv_loop_close(&cli->loop) == 0);
+            return err;
+        }
+    }
+    return redis_wait_ready(cli->redis);
+}
+
+void cli_close_redis(struct cli *cli)
+{
+    if (cli->redis == NULL)
+        return;
+    redis_close(cli->redis);
+    uv_run(&cli->loop, UV_RUN_DEFAULT);
+    REQUIRE(uv_loop_close(&cli->loop) == 0);
+    cli->redis = NULL;
+}
+
+const char *cli_actor(const struct cli *cli, const char *given)
+{
+    if (given != NULL)
+        return given;
+    if (cli->config.actor[0] != '\0')
+        return cli->config.actor;
+    const char *sudo = getenv("SUDO_USER");
+    if (sudo != NULL && sudo[0] != '\0')
+        return sudo;
+    const struct passwd *user = getpwuid(getuid());
+    return user != NULL ? user->pw_name : "unknown";
+}
+
+struct err cli_read_time(struct cli *cli, const char *option, const char *text, struct buf *out)
+{
+    struct buf sql = {0};
+    bool relative;
+    struct err err = ERR_NONE;
+    if (!when_parse(text, &relative, &sql)) {
+        err = err_make(ERR_USAGE, "%s takes a time (2026-11-21T14:30) or an age (2h, 3d)", option);
+    } else {
+        err = PG_EXEC(cli->pg,
+                      relative ? "SELECT (whopline_now() - $1::text::interval)::text"
+                               : "SELECT $1::text::timestamptz::text",
+                      pg_text(buf_text(&sql)));
+        if (err.code == ERR_PG_DATA)
+            err = err_make(ERR_USAGE, "%s: there is no such time", option);
+    }
+    if (!err_failed(&err))
+        buf_add_text(out, pg_get(cli->pg, 0, 0));
+    buf_close(&sql);
+    return err;
 }
 
 struct err cli_print_json(struct cli *cli, const char *query, const struct pg_param *params,

@@ -7,6 +7,7 @@
  * on stderr that says what and what to do; nothing here ever prints a secret. One thread. */
 #include "base/config.h"
 #include "io/pg.h"
+#include "io/redis.h"
 
 enum {
     CLI_OK = 0,
@@ -18,6 +19,8 @@ struct cli {
     struct config config;
     struct buf problems; /* with the settings; one per line */
     struct pg *pg;       /* after cli_open_database */
+    struct redis *redis; /* after cli_open_redis, also one that cannot be reached */
+    uv_loop_t loop;      /* Redis'; once there is one */
 };
 
 struct cli_command {
@@ -33,6 +36,12 @@ extern const struct cli_command command_migrate;
 extern const struct cli_command command_send;
 extern const struct cli_command command_sample;
 extern const struct cli_command command_status;
+extern const struct cli_command command_queue;
+extern const struct cli_command command_workers;
+extern const struct cli_command command_jobs;
+extern const struct cli_command command_audit;
+extern const struct cli_command command_fsck;
+extern const struct cli_command command_rebuild;
 extern const struct cli_command command_events;
 extern const struct cli_command command_trace;
 extern const struct cli_command command_credits;
@@ -45,6 +54,14 @@ int cli_usage(const char *words0, const char *format, ...) PRINTF_LIKE(2, 3);
 
 /* Connects to DATABASE_URL and checks that the schema is ours. */
 MUST_CHECK struct err cli_open_database(struct cli *cli);
+
+/* Connects to REDIS_URL, with our scripts; waits a moment for it. */
+MUST_CHECK struct err cli_open_redis(struct cli *cli);
+void cli_close_redis(struct cli *cli);
+
+/* Who is doing this, for the audit log: --actor, else WHOPLINE_ACTOR, SUDO_USER, the login name.
+ * given: the option's value or NULL. Valid until the program's end. */
+const char *cli_actor(const struct cli *cli, const char *given);
 
 /* Runs the query with its result as JSON and prints it: an array of objects, one per row. */
 MUST_CHECK struct err cli_print_json(struct cli *cli, const char *query,
@@ -59,6 +76,12 @@ MUST_CHECK struct err cli_find_tenant(struct cli *cli, const char *name, int64_t
  * one. Any other id, or one that no event has, is appended as it is. USAGE if several events begin
  * like that. */
 MUST_CHECK struct err cli_complete_id(struct cli *cli, const char *id, struct buf *out);
+
+/* A moment an operator names: "2026-11-21", "2026-11-21 14:30" (UTC unless it says otherwise), or
+ * an age, "90s", "15m", "2h", "3d", "1w". Appends it as a timestamptz's text. USAGE for anything
+ * else; option is for its words. */
+MUST_CHECK struct err cli_read_time(struct cli *cli, const char *option, const char *text,
+                                    struct buf *out);
 
 /* A whole number within bounds, as an option's value. */
 bool cli_parse_number(const char *text, int64_t min, int64_t max, int64_t *out);

@@ -1,4 +1,5 @@
 /* whopline config: the generated texts about settings, and a check of all programs' settings. */
+#include "base/metric.h"
 #include "cli/cli.h"
 
 #include <stdio.h>
@@ -50,22 +51,25 @@ static int run(struct cli *cli, int count, char **words)
 {
     (void)cli;
     if (count != 2)
-        return cli_usage(words[0], "it needs one of example, reference, check");
+        return cli_usage(words[0], "it needs one of example, reference, metrics, check");
     if (strcmp(words[1], "example") == 0)
         return print_generated(config_write_example);
     if (strcmp(words[1], "reference") == 0)
         return print_generated(config_write_reference);
+    if (strcmp(words[1], "metrics") == 0)
+        return print_generated(metric_write_reference);
     if (strcmp(words[1], "check") == 0)
         return check();
-    return cli_usage(words[0], "\"%s\" is none of example, reference, check", words[1]);
+    return cli_usage(words[0], "\"%s\" is none of example, reference, metrics, check", words[1]);
 }
 
 const struct cli_command command_config = {
     .name = "config",
-    .usage = "example | reference | check",
+    .usage = "example | reference | metrics | check",
     .purpose = "print all settings, or check those in force",
     .help = "  example    a file of all settings with their defaults (deploy/env.example)\n"
             "  reference  a page about them (docs/settings.md)\n"
+            "  metrics    a page about what is measured (docs/metrics.md)\n"
             "  check      what would keep each program from starting; exit 1 if anything would\n",
     .run = run,
 };

@@ -1,5 +1,6 @@
 /* whopline events: what arrived and what became of it. */
 #include "cli/cli.h"
+#include "cli/events_dead.h"
 #include "cli/outcome.h"
 #include "cli/output.h"
 #include "codec/encoding.h"
@@ -338,12 +339,15 @@ static int show(struct cli *cli, int count, char **words)
 static int run(struct cli *cli, int count, char **words)
 {
     bool verb = count > 1 && words[1][0] != '-';
+    bool dead = count > 1 && strcmp(words[1], "--dead") == 0;
     int (*action)(struct cli *, int, char **) = list;
-    if (verb && strcmp(words[1], "show") == 0)
+    if (dead || (verb && strcmp(words[1], "dead") == 0))
+        action = events_dead;
+    else if (verb && strcmp(words[1], "show") == 0)
         action = show;
     else if (verb && strcmp(words[1], "list") != 0)
-        return cli_usage(words[0], "\"%s\" is neither list nor show", words[1]);
-    if (verb) {
+        return cli_usage(words[0], "\"%s\" is none of list, show, dead", words[1]);
+    if (verb || dead) {
         words[1] = words[0];
         words++;
         count--;
@@ -353,7 +357,7 @@ static int run(struct cli *cli, int count, char **words)
 
 const struct cli_command command_events = {
     .name = "events",
-    .usage = "[list] [filters] [--json] | show ID [--body] [--json]",
+    .usage = "[list] [filters] [--json] | show ID [--body] [--json] | dead ...",
     .purpose = "the webhooks that arrived and what became of them",
     .help =
         "list, newest first:\n"
@@ -365,6 +369,13 @@ const struct cli_command command_events = {
         "  --limit N       [20]\n"
         "show: one event, by its id (as far as a list shows it) or webhook-id, and the jobs it\n"
         "caused\n"
-        "  --body          also the bytes that were signed (with --json in base64)\n",
+        "  --body          also the bytes that were signed (with --json in base64)\n"
+        "dead: what could not be journalled and is in Redis alone (status says if there is any)\n"
+        "  dead [list] [--json]                    what there is, oldest first\n"
+        "  dead show ENTRY [--body] [--json]\n"
+        "  dead requeue ENTRY...|--all [--yes]     back to the stream it came from\n"
+        "  dead drop ENTRY...|--all --reason R [--yes]  out of Redis; its bytes go to the audit "
+        "log\n"
+        "  --actor A       who does it [WHOPLINE_ACTOR, SUDO_USER or the login name]\n",
     .run = run,
 };

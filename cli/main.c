@@ -12,7 +12,8 @@
 #endif
 
 static const struct cli_command *const commands[] = {
-    &command_status, &command_events,  &command_trace,  &command_credits,
+    &command_status, &command_events,  &command_trace,  &command_credits, &command_jobs,
+    &command_queue,  &command_workers, &command_fsck,   &command_rebuild, &command_audit,
     &command_send,   &command_migrate, &command_sample, &command_config,
 };
 
@@ -114,6 +115,7 @@ static int run_command(const struct cli_command *command, int count, char **word
         fprintf(stderr, "whopline: wrong settings:\n%s", buf_text(&cli.problems));
     else
         status = command->run(&cli, count, words);
+    cli_close_redis(&cli);
     pg_free(cli.pg);
     config_close(&cli.config);
     buf_close(&cli.problems);

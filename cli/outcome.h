@@ -35,6 +35,18 @@
     " WHEN outcome_review.reason IS NOT NULL THEN 'in review: ' || outcome_review.reason"          \
     " ELSE coalesce(outcome_jobs.reasons, outcome_progress.progress) END"
 
+/* The jobs that have not ended well or not ended, as a table for FROM. In parts, each of which is
+ * what a partial index holds: the done ones are many, and are not looked at. */
+#define OUTCOME_OPEN_JOBS                                                                          \
+    "(SELECT queue, state, reason, bulk, relayed_at, due_at FROM jobs"                             \
+    "  WHERE state = 'queued' AND NOT bulk AND relayed_at IS NULL"                                 \
+    " UNION ALL SELECT queue, state, reason, bulk, relayed_at, due_at FROM jobs"                   \
+    "  WHERE state = 'queued' AND bulk AND relayed_at IS NULL"                                     \
+    " UNION ALL SELECT queue, state, reason, bulk, relayed_at, due_at FROM jobs"                   \
+    "  WHERE state = 'queued' AND relayed_at IS NOT NULL"                                          \
+    " UNION ALL SELECT queue, state, reason, bulk, relayed_at, due_at FROM jobs"                   \
+    "  WHERE state IN ('parked', 'dead')) open_jobs"
+
 /* A time for people, in UTC. */
 #define OUTCOME_UTC(column) "to_char(" column " AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS')"
 

@@ -1,19 +1,16 @@
 /* whopline status: is it receiving, is it keeping up, is somebody hurt? */
+#include "cli/ask.h"
 #include "cli/cli.h"
+#include "cli/outcome.h"
 #include "cli/output.h"
 #include "codec/json.h"
-#include "io/redis.h"
-#include "service/keys.h"
 #include "service/migrate.h"
 
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-enum {
-    REDIS_TIMEOUT_MS = 1500,
-    LATE_S = 60, /* what is usually a matter of milliseconds */
-};
+enum { LATE_S = 60 }; /* what is usually a matter of milliseconds */
 
 /* Both forms are written side by side; the one not asked for is thrown away. */
 struct report {
@@ -23,8 +20,6 @@ struct report {
     struct buf people;
     struct buf attention; /* one line each */
     struct buf broken;
-    uv_loop_t loop;
-    struct redis *redis;
 };
 
 static void note(struct buf *lines, int64_t count, const char *one, const char *several,
@@ -93,9 +88,10 @@ static struct err report_jobs(struct report *report)
                 " count(*) FILTER (WHERE state = 'queued' AND relayed_at IS NULL),"
                 " count(*) FILTER (WHERE state = 'parked'),"
                 " count(*) FILTER (WHERE state = 'dead'),"
-                " count(*) FILTER (WHERE state = 'queued' AND relayed_at IS NULL"
-                "  AND due_at < whopline_now() - $1::bigint * interval '1 second')"
-                " FROM jobs WHERE state IN ('queued', 'parked', 'dead')",
+                " count(*) FILTER (WHERE state = 'queued' AND relayed_at IS NULL AND NOT bulk"
+                "  AND due_at < whopline_now() - $1::bigint * interval '1 second' AND queue NOT IN"
+                "  (SELECT queue FROM queue_controls WHERE mode = 'draining'))"
+                " FROM " OUTCOME_OPEN_JOBS,
                 pg_integer(LATE_S)));
     json_begin_object(&report->json, "jobs");
     buf_add_text(&report->people, "\njobs:");
@@ -122,8 +118,8 @@ static void note_attention(struct buf *lines, const char *what, const char *reas
         const char *several;
         const char *command;
     } kinds[] = {
-        {"job parked", "jobs parked", "whopline events --status parked"},
-        {"job dead", "jobs dead", "whopline events --status dead"},
+        {"job parked", "jobs parked", "whopline jobs ls --state parked"},
+        {"job dead", "jobs dead", "whopline jobs ls --state dead"},
         {"event quarantined", "events quarantined", "whopline events --status quarantined"},
         {"payment in review", "payments in review", "whopline credits review list"},
     };
@@ -161,6 +157,35 @@ static struct err report_attention(struct report *report)
     return ERR_NONE;
 }
 
+/* Queues somebody holds. */
+static struct err report_held(struct report *report)
+{
+    struct pg *pg = report->cli->pg;
+    TRY(pg_exec(pg,
+                "SELECT queue, mode, reason, actor,"
+                " extract(epoch FROM whopline_now() - since)::bigint"
+                " FROM queue_controls ORDER BY queue",
+                NULL, 0));
+    json_begin_array(&report->json, "held");
+    for (size_t row = 0; row < pg_rows(pg); row++) {
+        char age[OUTPUT_SHORT];
+        output_age(pg_get_integer(pg, row, 4), age);
+        json_begin_object(&report->json, NULL);
+        json_put_text(&report->json, "queue", pg_get(pg, row, 0));
+        json_put_text(&report->json, "mode", pg_get(pg, row, 1));
+        json_put_text(&report->json, "reason", pg_get(pg, row, 2));
+        json_put_text(&report->json, "actor", pg_get(pg, row, 3));
+        json_put_integer(&report->json, "since_s", pg_get_integer(pg, row, 4));
+        json_end_object(&report->json);
+        buf_printf(&report->attention,
+                   "queue %s is %s since %s by %s (%s): whopline queue resume %s\n",
+                   pg_get(pg, row, 0), pg_get(pg, row, 1), age, pg_get(pg, row, 3),
+                   pg_get(pg, row, 2), pg_get(pg, row, 0));
+    }
+    json_end_array(&report->json);
+    return ERR_NONE;
+}
+
 static struct err report_schema(struct report *report)
 {
     struct migrate_status status;
@@ -177,116 +202,54 @@ static struct err try_postgresql(struct report *report)
     TRY(report_schema(report));
     TRY(report_tenants(report));
     TRY(report_jobs(report));
+    TRY(report_held(report));
     return report_attention(report);
 }
 
 /* --- Redis ----------------------------------------------------------------------------------- */
 
-static struct err ask(struct report *report, const char *command, const char *key, const char *more,
-                      struct redis_reply **out)
-{
-    struct span words[8] = {span_of(command), span_of(key)};
-    size_t count = key[0] != '\0' ? 2 : 1;
-    while (more[0] != '\0') {
-        words[count++] = (struct span){more, strcspn(more, " ")};
-        more += strcspn(more, " ");
-        more += strspn(more, " ");
-    }
-    return redis_call(report->redis, words, count, out);
-}
-
-static struct err ask_integer(struct report *report, const char *command, const char *key,
-                              int64_t *out)
-{
-    struct redis_reply *reply = NULL;
-    TRY(ask(report, command, key, "", &reply));
-    *out = redis_reply_integer(reply);
-    redis_reply_free(reply);
-    return ERR_NONE;
-}
-
-/* Given to a worker and not done. A group that is not there yet has nothing pending. */
-static struct err ask_pending(struct report *report, const char *key, int64_t *out)
-{
-    struct redis_reply *reply = NULL;
-    struct err err = ask(report, "XPENDING", key, KEYS_GROUP, &reply);
-    *out = 0;
-    if (err.code == ERR_REDIS_REPLY && strstr(err.text, "NOGROUP") != NULL)
-        return ERR_NONE;
-    if (err_failed(&err))
-        return err;
-    *out = redis_reply_integer(redis_reply_at(reply, 0));
-    redis_reply_free(reply);
-    return ERR_NONE;
-}
-
 /* Age of the oldest entry in seconds by Redis' clock, -1 if there is none. */
-static struct err ask_oldest(struct report *report, const char *key, int64_t now_s, int64_t *out)
+static struct err ask_oldest(struct redis *redis, const char *key, int64_t now_ms, int64_t *out)
 {
     struct redis_reply *reply = NULL;
-    char id[32] = "";
-    *out = -1;
-    TRY(ask(report, "XRANGE", key, "- + COUNT 1", &reply));
-    struct span text = redis_reply_text(redis_reply_at(redis_reply_at(reply, 0), 0));
-    if (text.len > 0 && text.len < sizeof id)
-        memcpy(id, text.ptr, text.len);
+    TRY(ASK(redis, &reply, "XRANGE", key, "-", "+", "COUNT", "1"));
+    int64_t ms = ask_entry_ms(redis_reply_text(redis_reply_at(redis_reply_at(reply, 0), 0)));
     redis_reply_free(reply);
-    int64_t ms = 0;
-    id[strcspn(id, "-")] = '\0';
-    if (cli_parse_number(id, 0, INT64_MAX, &ms))
-        *out = now_s - ms / 1000;
+    *out = ms > 0 ? (now_ms - ms) / 1000 : -1;
     return ERR_NONE;
 }
 
-static struct err ask_time(struct report *report, int64_t *out)
-{
-    struct redis_reply *reply = NULL;
-    char seconds[32] = "";
-    TRY(ask(report, "TIME", "", "", &reply));
-    struct span text = redis_reply_text(redis_reply_at(reply, 0));
-    if (text.len < sizeof seconds)
-        memcpy(seconds, text.ptr, text.len);
-    redis_reply_free(reply);
-    return cli_parse_number(seconds, 0, INT64_MAX, out)
-               ? ERR_NONE
-               : err_make(ERR_REDIS_REPLY, "Redis does not tell the time");
-}
-
-static struct err report_queue(struct report *report, enum queue_name queue, int64_t now_s,
+static struct err report_queue(struct report *report, enum queue_name queue, int64_t now_ms,
                                struct table *table)
 {
     const char *prefix = report->cli->config.stream_prefix;
+    struct redis *redis = report->cli->redis;
+    struct ask_queue numbers;
     char key[KEY_MAX];
-    char delayed_key[KEY_MAX];
     char age[OUTPUT_SHORT] = "";
-    int64_t length;
-    int64_t pending;
-    int64_t delayed;
     int64_t oldest_s;
     key_stream(prefix, queue, key);
-    key_delayed(prefix, queue, delayed_key);
-    TRY(ask_integer(report, "XLEN", key, &length));
-    TRY(ask_pending(report, key, &pending));
-    TRY(ask_integer(report, "ZCARD", delayed_key, &delayed));
-    TRY(ask_oldest(report, key, now_s, &oldest_s));
+    TRY(ask_queue(redis, prefix, queue, &numbers));
+    TRY(ask_oldest(redis, key, now_ms, &oldest_s));
     if (oldest_s >= 0)
         output_age(oldest_s, age);
     if (oldest_s > LATE_S)
         buf_printf(&report->attention, "the oldest of queue %s has been there for %s: %s\n",
                    queue_text(queue), age,
-                   pending > 0 ? "is its worker stuck?" : "is its worker running?");
+                   numbers.pending > 0 ? "is its worker stuck? (whopline workers)"
+                                       : "is its worker running? (whopline workers)");
     json_begin_object(&report->json, NULL);
     json_put_text(&report->json, "queue", queue_text(queue));
-    json_put_integer(&report->json, "waiting", length - pending);
-    json_put_integer(&report->json, "running", pending);
-    json_put_integer(&report->json, "delayed", delayed);
+    json_put_integer(&report->json, "waiting", numbers.ready);
+    json_put_integer(&report->json, "running", numbers.pending);
+    json_put_integer(&report->json, "delayed", numbers.delayed);
     if (oldest_s >= 0)
         json_put_integer(&report->json, "oldest_s", oldest_s);
     json_end_object(&report->json);
     table_add(table, queue_text(queue));
-    table_printf(table, "%lld", (long long)(length - pending));
-    table_printf(table, "%lld", (long long)pending);
-    table_printf(table, "%lld", (long long)delayed);
+    table_printf(table, "%lld", (long long)numbers.ready);
+    table_printf(table, "%lld", (long long)numbers.pending);
+    table_printf(table, "%lld", (long long)numbers.delayed);
     table_add(table, age);
     return ERR_NONE;
 }
@@ -296,12 +259,12 @@ static struct err report_queues(struct report *report)
     static const char *const heads[] = {"QUEUE", ">WAITING", ">RUNNING", ">DELAYED", "OLDEST"};
     struct table table;
     struct err err = ERR_NONE;
-    int64_t now_s = 0;
-    TRY(ask_time(report, &now_s));
+    int64_t now_ms = 0;
+    TRY(ask_time_ms(report->cli->redis, &now_ms));
     table_init(&table, heads, ARRAY_LEN(heads));
     json_begin_array(&report->json, "queues");
     for (int queue = 0; queue < QUEUE_COUNT && !err_failed(&err); queue++)
-        err = report_queue(report, (enum queue_name)queue, now_s, &table);
+        err = report_queue(report, (enum queue_name)queue, now_ms, &table);
     json_end_array(&report->json);
     if (!err_failed(&err)) {
         buf_add_text(&report->people, "\n");
@@ -317,31 +280,22 @@ static struct err try_redis(struct report *report)
     char number[OUTPUT_SHORT];
     int64_t dead = 0;
     int64_t keys = 0;
-    TRY(redis_wait_ready(report->redis));
-    TRY(ask_integer(report, "DBSIZE", "", &keys));
+    struct redis *redis;
+    TRY(cli_open_redis(report->cli));
+    redis = report->cli->redis;
+    TRY(ask_integer(redis, "DBSIZE", NULL, &keys));
     json_put_integer(&report->json, "keys", keys);
     output_number(keys, number);
     buf_printf(&report->people,
                "Redis       ok, %s keys (nearly all of them remembered event ids)\n", number);
     TRY(report_queues(report));
     key_events_dead(report->cli->config.stream_prefix, key);
-    TRY(ask_integer(report, "XLEN", key, &dead));
+    TRY(ask_integer(redis, "XLEN", key, &dead));
     json_put_integer(&report->json, "dead_events", dead);
     if (dead > 0)
         note(&report->broken, dead, "dead event in Redis, which could not be journalled",
-             "dead events in Redis, which could not be journalled", "see the journal's log");
+             "dead events in Redis, which could not be journalled", "whopline events dead");
     return ERR_NONE;
-}
-
-static struct err open_and_try_redis(struct report *report)
-{
-    const char *url = report->cli->config.redis_url;
-    if (url[0] == '\0')
-        return err_make(ERR_CONFIG, "REDIS_URL is not set, so Redis cannot be asked");
-    const struct redis_options options = {
-        .loop = &report->loop, .url = url, .timeout_ms = REDIS_TIMEOUT_MS};
-    TRY(redis_new(&options, &report->redis));
-    return try_redis(report);
 }
 
 /* --- together -------------------------------------------------------------------------------- */
@@ -372,14 +326,9 @@ static void report_store(struct report *report, const char *key, const char *lab
 
 static void report_stores(struct report *report)
 {
-    uv_loop_init(&report->loop);
     report_store(report, "postgresql", "PostgreSQL", try_postgresql);
     buf_add_text(&report->people, "\n");
-    report_store(report, "redis", "Redis", open_and_try_redis);
-    if (report->redis != NULL)
-        redis_close(report->redis);
-    uv_run(&report->loop, UV_RUN_DEFAULT);
-    REQUIRE(uv_loop_close(&report->loop) == 0);
+    report_store(report, "redis", "Redis", try_redis);
 }
 
 static void add_lines(struct buf *out, const char *lines, enum output_tone tone, const char *label)
@@ -444,7 +393,8 @@ const struct cli_command command_status = {
     .usage = "[--json]",
     .purpose = "is it receiving, is it keeping up, does something need you",
     .help = "Exit status, for monitors: 0 fine; 1 something needs attention (parked or dead jobs,\n"
-            "quarantined events, payments in review); 2 broken (a store cannot be reached, the\n"
+            "held queues, quarantined events, payments in review); 2 broken (a store cannot be "
+            "reached, the\n"
             "schema is not ours, events that could not be journalled).\n",
     .run = run,
 };

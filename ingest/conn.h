@@ -22,7 +22,7 @@
  * Redis, until its verdict: only then is the memory freed, so never under a running callback.
  * IDLE, HEAD, BODY, ACCEPTING, RESPONDING and LINGERING have deadlines; see server.c. */
 #include "base/buf.h"
-#include "ingest/response.h"
+#include "codec/response.h"
 #include "ingest/webhook.h"
 
 #include <uv.h>

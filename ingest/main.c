@@ -3,7 +3,9 @@
  * sender ──> server, conn (bytes) ──> webhook (checks, MAC, normalising) ──> Redis ──> answer
  * No PostgreSQL and no outside calls: an event is safe once Redis has it. */
 #include "base/log.h"
-#include "ingest/private.h"
+#include "ingest/replay.h"
+#include "ingest/server.h"
+#include "runtime/private.h"
 #include "runtime/process.h"
 #include "service/redis_check.h"
 #include "service/scripts.h"
@@ -18,6 +20,7 @@ struct ingest {
     struct process process;
     struct metrics metrics;
     struct webhook webhook;
+    struct replay replay;
     struct server server;
     struct private private;
     struct redis *redis;
@@ -38,13 +41,20 @@ static void stop(struct ingest *ingest, int status)
     ingest->status = status;
     private_close(&ingest->private);
     server_close(&ingest->server);
+    replay_close(&ingest->replay);
     redis_close(ingest->redis);
     process_release(&ingest->process);
 }
 
-static void on_drained(void *data)
+static void on_replay_drained(void *data)
 {
     stop(data, 0);
+}
+
+static void on_drained(void *data)
+{
+    struct ingest *ingest = data;
+    replay_drain(&ingest->replay, ingest->server.drain_until_ms, on_replay_drained, ingest);
 }
 
 static void on_stop(void *data)
@@ -92,6 +102,8 @@ static void on_ready(void *data)
     struct ingest *ingest = data;
     if (ingest->checking || !redis_is_ready(ingest->redis))
         return;
+    /* First, so that it is answered before any event is accepted. */
+    replay_on_ready(&ingest->replay);
     ingest->checking = true;
     ingest->check.callback = on_checked;
     ingest->check.data = ingest;
@@ -123,20 +135,54 @@ static struct err connect_redis(struct ingest *ingest)
     return err;
 }
 
+/* --- what it says of itself ------------------------------------------------------------------ */
+
+static int give_live(void *data, struct buf *out)
+{
+    (void)data;
+    buf_add_text(out, "ok\n");
+    return 200;
+}
+
+static int give_ready(void *data, struct buf *out)
+{
+    struct ingest *ingest = data;
+    bool ready = server_gauges(&ingest->server).ready;
+    const char *why = ingest->server.draining ? "draining\n" : "waiting for Redis\n";
+    buf_add_text(out, ready ? "ok\n" : why);
+    return ready ? 200 : 503;
+}
+
+static void give_metrics(void *data, struct buf *out)
+{
+    struct ingest *ingest = data;
+    struct metrics_gauges gauges = server_gauges(&ingest->server);
+    metrics_write(&ingest->metrics, &gauges, out);
+}
+
+static void init_private(struct ingest *ingest)
+{
+    const struct private_pages pages = {
+        .live = give_live, .ready = give_ready, .metrics = give_metrics, .data = ingest};
+    private_init(&ingest->private, &ingest->process.loop, &pages);
+}
+
 /* --- the start ------------------------------------------------------------------------------- */
 
 static void check_settings(const struct config *config, struct buf *problems)
 {
     webhook_check(config, problems);
     server_check(config, problems);
-    private_check(config, problems);
+    private_check("PRIVATE_LISTEN", config->private_listen, problems);
+    replay_check(config, problems);
 }
 
 static struct err start(struct ingest *ingest)
 {
+    TRY(replay_open(&ingest->replay, &ingest->process.loop, &ingest->webhook));
     TRY(connect_redis(ingest));
     TRY(server_listen(&ingest->server));
-    return private_listen(&ingest->private);
+    return private_listen(&ingest->private, ingest->process.config.private_listen, NET_SHARED);
 }
 
 int main(int argc, char **argv)
@@ -150,7 +196,7 @@ int main(int argc, char **argv)
     ingest.process.data = &ingest;
     webhook_init(&ingest.webhook, &ingest.process.config, &ingest.metrics);
     server_init(&ingest.server, &ingest.process.loop, &ingest.webhook, &ingest.metrics);
-    private_init(&ingest.private, &ingest.server);
+    init_private(&ingest);
 
     struct err err = start(&ingest);
     if (err_failed(&err)) {

@@ -1,5 +1,7 @@
 #include "ingest/metrics.h"
 
+#include "base/metric.h"
+
 #include <stdio.h>
 
 static const char *const accept_names[] = {
@@ -14,58 +16,59 @@ void metrics_count_response(struct metrics *metrics, int status)
     metrics->responses[status]++;
 }
 
-static void write_head(struct buf *out, const char *name, const char *type, const char *help)
+static void write_counters(const struct metrics *metrics, struct metric_page *page)
 {
-    buf_printf(out, "# HELP whopline_ingest_%s %s\n# TYPE whopline_ingest_%s %s\n", name, help,
-               name, type);
-}
-
-static void write_value(struct buf *out, const char *name, uint64_t value)
-{
-    buf_printf(out, "whopline_ingest_%s %llu\n", name, (unsigned long long)value);
-}
-
-static void write_labelled(struct buf *out, const char *name, const char *label, const char *text,
-                           uint64_t value)
-{
-    buf_printf(out, "whopline_ingest_%s{%s=\"%s\"} %llu\n", name, label, text,
-               (unsigned long long)value);
-}
-
-static void write_counters(const struct metrics *metrics, struct buf *out)
-{
-    write_head(out, "responses_total", "counter", "Answers to webhook requests, by status code.");
     for (int status = 0; status < METRICS_STATUS_END; status++) {
         char text[12];
         if (metrics->responses[status] == 0 && status != 200)
             continue;
         snprintf(text, sizeof text, "%d", status);
-        write_labelled(out, "responses_total", "code", text, metrics->responses[status]);
+        metric_put(page, METRIC_ingest_responses_total, (int64_t)metrics->responses[status], text,
+                   NULL);
     }
-    write_head(out, "verifications_total", "counter", "Signature checks, by result.");
     for (size_t i = 0; i < ARRAY_LEN(metrics->verifications); i++)
-        write_labelled(out, "verifications_total", "result",
-                       signature_result_name((enum signature_result)i), metrics->verifications[i]);
-    write_head(out, "accepts_total", "counter", "Events given to Redis, by verdict.");
+        metric_put(page, METRIC_ingest_verifications_total, (int64_t)metrics->verifications[i],
+                   signature_result_name((enum signature_result)i), NULL);
     for (size_t i = 0; i < ARRAY_LEN(metrics->accepts); i++)
-        write_labelled(out, "accepts_total", "verdict", accept_names[i], metrics->accepts[i]);
-    write_head(out, "quarantined_total", "counter",
-               "Verified events kept with a reason not to act on them.");
-    write_value(out, "quarantined_total", metrics->quarantined);
-    write_head(out, "connections_total", "counter", "Connections accepted.");
-    write_value(out, "connections_total", metrics->connections);
+        metric_put(page, METRIC_ingest_accepts_total, (int64_t)metrics->accepts[i], accept_names[i],
+                   NULL);
+    metric_put(page, METRIC_ingest_quarantined_total, (int64_t)metrics->quarantined, NULL, NULL);
+    metric_put(page, METRIC_ingest_connections_total, (int64_t)metrics->connections, NULL, NULL);
+}
+
+static void write_ring(const struct metrics *metrics, const struct metrics_gauges *gauges,
+                       struct metric_page *page)
+{
+    const struct ring_stats *ring = gauges->ring;
+    if (ring == NULL)
+        return;
+    const struct {
+        enum metric metric;
+        uint64_t value;
+    } figures[] = {
+        {METRIC_ingest_ring_kept_total, ring->kept},
+        {METRIC_ingest_ring_not_kept_total, ring->not_kept},
+        {METRIC_ingest_ring_crowded_bytes_total, ring->crowded_bytes},
+        {METRIC_ingest_ring_damaged_total, ring->damaged},
+        {METRIC_ingest_ring_adopted_total, ring->adopted},
+        {METRIC_ingest_ring_bytes, ring->bytes},
+        {METRIC_ingest_ring_stale_bytes, gauges->ring_stale_bytes},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(figures); i++)
+        metric_put(page, figures[i].metric, (int64_t)figures[i].value, NULL, NULL);
+    for (size_t i = 0; i < ARRAY_LEN(metrics->replayed); i++)
+        metric_put(page, METRIC_ingest_ring_replayed_total, (int64_t)metrics->replayed[i],
+                   accept_names[i], NULL);
 }
 
 void metrics_write(const struct metrics *metrics, const struct metrics_gauges *gauges,
                    struct buf *out)
 {
-    write_counters(metrics, out);
-    write_head(out, "connections", "gauge", "Open connections.");
-    write_value(out, "connections", gauges->connections);
-    write_head(out, "unanswered", "gauge", "Events given to Redis and not answered by it yet.");
-    write_value(out, "unanswered", gauges->unanswered);
-    write_head(out, "body_bytes", "gauge", "Memory of bodies being read or waiting for Redis.");
-    write_value(out, "body_bytes", gauges->body_bytes);
-    write_head(out, "ready", "gauge", "1 if events are being accepted.");
-    write_value(out, "ready", gauges->ready ? 1 : 0);
+    struct metric_page page = {.out = out};
+    write_counters(metrics, &page);
+    metric_put(&page, METRIC_ingest_connections, (int64_t)gauges->connections, NULL, NULL);
+    metric_put(&page, METRIC_ingest_unanswered, (int64_t)gauges->unanswered, NULL, NULL);
+    metric_put(&page, METRIC_ingest_body_bytes, (int64_t)gauges->body_bytes, NULL, NULL);
+    metric_put(&page, METRIC_ingest_ready, gauges->ready ? 1 : 0, NULL, NULL);
+    write_ring(metrics, gauges, &page);
 }

@@ -1,6 +1,7 @@
 #include "ingest/server.h"
 
 #include "base/log.h"
+#include "ingest/replay.h"
 #include "io/net.h"
 
 #include <errno.h>
@@ -213,8 +214,8 @@ void server_init(struct server *server, uv_loop_t *loop, struct webhook *webhook
 struct err server_listen(struct server *server)
 {
     server->listener_open = true;
-    struct err err = net_listen(server->loop, server->config->http_listen, BACKLOG, on_connection,
-                                &server->listener);
+    struct err err = net_listen(server->loop, server->config->http_listen, BACKLOG, NET_SHARED,
+                                on_connection, &server->listener);
     server->listener.data = server;
     if (!err_failed(&err)) {
         char name[NET_NAME_MAX];
@@ -257,10 +258,13 @@ void server_close(struct server *server)
 
 struct metrics_gauges server_gauges(const struct server *server)
 {
+    const struct replay *replay = server->webhook->replay;
     return (struct metrics_gauges){
         .connections = server->connections,
         .unanswered = server->webhook->unanswered,
         .body_bytes = server->body_bytes,
         .ready = webhook_is_ready(server->webhook) && !server->draining,
+        .ring = replay != NULL ? ring_stats(replay->ring) : NULL,
+        .ring_stale_bytes = replay != NULL ? ring_stale_bytes(replay->ring) : 0,
     };
 }

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/log.h"
+#include "ingest/replay.h"
 
 #include <stdio.h>
 #include <strings.h>
@@ -223,12 +224,16 @@ int webhook_take(struct webhook *webhook, const struct http1_request *request,
         webhook->unanswered >= (size_t)webhook->config->http_max_unanswered) {
         status = 503;
     } else {
-        struct err err = accept_event(&webhook->accept, &event, request->body, &incoming->accept);
+        struct accept_record record;
+        struct err err = accept_pack(&webhook->accept, &event, request->body, &record);
         if (err_failed(&err)) {
             log_error(MODULE, "event cannot be packed", LOG_TEXT("event", incoming->event_id),
                       LOG_TEXT("why", err_text(&err)));
             status = 503;
         } else {
+            if (webhook->replay != NULL)
+                replay_keep(webhook->replay, &record);
+            accept_packed(&webhook->accept, &record, &incoming->accept);
             webhook->unanswered++;
             webhook->metrics->quarantined += quarantined;
         }

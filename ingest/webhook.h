@@ -17,17 +17,20 @@
 #include "ingest/metrics.h"
 #include "service/accept.h"
 
+struct replay;
+
 struct webhook {
     const struct config *config; /* borrowed */
     struct metrics *metrics;     /* borrowed */
     struct signature_keys *keys;
     unsigned schemes; /* an OR of enum signature_scheme */
     struct accept accept;
-    bool redis_is_safe;   /* this connection's Redis was asked and keeps what it is given */
-    size_t unanswered;    /* given to Redis, verdict not here yet */
-    struct arena scratch; /* of the request being normalised; empty between two calls */
-    int64_t warned_s;     /* when the last refused signature was logged */
-    uint64_t suppressed;  /* since then */
+    struct replay *replay; /* keeps what is given to Redis; NULL: nobody does */
+    bool redis_is_safe;    /* this connection's Redis was asked and keeps what it is given */
+    size_t unanswered;     /* given to Redis, verdict not here yet */
+    struct arena scratch;  /* of the request being normalised; empty between two calls */
+    int64_t warned_s;      /* when the last refused signature was logged */
+    uint64_t suppressed;   /* since then */
 };
 
 struct webhook_request {

@@ -5,7 +5,9 @@
  * is a duplicate. */
 #include "base/clock.h"
 #include "base/log.h"
+#include "runtime/overview.h"
 #include "runtime/process.h"
+#include "runtime/telemetry.h"
 #include "service/migrate.h"
 #include "service/relay.h"
 #include "service/scripts.h"
@@ -20,7 +22,10 @@ enum {
 struct scheduler {
     struct process process;
     struct relay relay;
+    struct overview overview;
+    struct telemetry telemetry;
     uv_timer_t timer;
+    bool working;  /* the schema is ours */
     bool troubled; /* said so already */
 };
 
@@ -43,11 +48,13 @@ static struct err sweep(struct scheduler *scheduler, bool *bulk_waiting)
     size_t rebuilt;
     struct relay_round round;
     TRY(relay_check_epoch(&scheduler->relay, &rebuilt));
+    scheduler->overview.rebuilt += rebuilt;
     if (rebuilt > 0)
         log_warning("scheduler", "another Redis: queued jobs are offered again",
                     LOG_INT("jobs", rebuilt));
     do {
         TRY(relay_sweep(&scheduler->relay, &round));
+        scheduler->overview.relayed += round.offered;
         if (round.offered > 0)
             log_info("scheduler", "jobs relayed", LOG_INT("jobs", round.offered));
     } while (round.offered > 0 && !scheduler->process.stopping);
@@ -93,15 +100,83 @@ static int work(struct scheduler *scheduler)
     int status = wait_for_schema(scheduler);
     if (status == 0)
         log_info("scheduler", "working");
+    scheduler->working = status == 0;
     while (status == 0 && !scheduler->process.stopping) {
         bool hurry = false;
         struct err err = sweep(scheduler, &hurry);
         note(scheduler, &err);
+        overview_swept(&scheduler->overview, !err_failed(&err));
+        overview_collect(&scheduler->overview);
         if (!scheduler->process.stopping)
             idle(scheduler,
                  hurry && config->relay_sweep_ms > HURRY_MS ? HURRY_MS : config->relay_sweep_ms);
     }
     return status;
+}
+
+/* --- what it says of itself ------------------------------------------------------------------ */
+
+/* Asked between sweeps only: one that hangs is not answered for at all. */
+static struct health judge(void *data, int64_t now_ms)
+{
+    const struct scheduler *scheduler = data;
+    return overview_judge(&scheduler->overview, now_ms);
+}
+
+static void describe(void *data, struct registry_entry *out)
+{
+    const struct scheduler *scheduler = data;
+    out->state = scheduler->process.stopping ? REGISTRY_STOPPING
+                 : scheduler->working        ? REGISTRY_WORKING
+                                             : REGISTRY_CHECKING;
+    out->done = scheduler->overview.sweeps_done;
+    out->failed = scheduler->overview.sweeps_failed;
+}
+
+static void write_page(void *data, int64_t now_ms, struct metric_page *page)
+{
+    const struct scheduler *scheduler = data;
+    overview_write(&scheduler->overview, now_ms, page);
+}
+
+static struct err start_telemetry(struct scheduler *scheduler)
+{
+    char name[QUEUE_CONSUMER_MAX];
+    const struct telemetry_options options = {
+        .loop = &scheduler->process.loop,
+        .redis = scheduler->relay.redis,
+        .config = &scheduler->process.config,
+        .program = scheduler->process.name,
+        .queue = "",
+        .name = name,
+        .source = {.judge = judge, .describe = describe, .write = write_page, .data = scheduler},
+    };
+    queue_consumer(name);
+    return telemetry_start(&scheduler->telemetry, &options);
+}
+
+static void on_left(const struct err *err, const struct redis_reply *reply, void *data)
+{
+    size_t *left = data;
+    (void)err;
+    (void)reply;
+    --*left;
+}
+
+static void end_telemetry(struct scheduler *scheduler)
+{
+    size_t left = 1;
+    telemetry_leave(&scheduler->telemetry, on_left, &left);
+    redis_settle(scheduler->relay.redis, &left);
+    telemetry_close(&scheduler->telemetry);
+}
+
+/* --- life ------------------------------------------------------------------------------------ */
+
+static void on_redis_ready(void *data)
+{
+    struct scheduler *scheduler = data;
+    telemetry_connected(&scheduler->telemetry);
 }
 
 static struct err open_stores(struct scheduler *scheduler)
@@ -113,6 +188,8 @@ static struct err open_stores(struct scheduler *scheduler)
         .scripts = scripts_all(),
         .script_count = SCRIPT_COUNT,
         .timeout_ms = REDIS_TIMEOUT_MS,
+        .on_ready = on_redis_ready,
+        .data = scheduler,
     };
     scheduler->relay = (struct relay){
         .pg = pg_new(config->database_url),
@@ -121,14 +198,17 @@ static struct err open_stores(struct scheduler *scheduler)
         .stale_ms = config->relay_stale_ms,
         .tenant_max = config->tenant_max_inflight,
     };
-    return redis_new(&options, &scheduler->relay.redis);
+    TRY(redis_new(&options, &scheduler->relay.redis));
+    overview_init(&scheduler->overview, scheduler->relay.redis, scheduler->relay.pg, config);
+    return ERR_NONE;
 }
 
 int main(int argc, char **argv)
 {
     struct scheduler scheduler = {0};
-    int status = process_start(&scheduler.process, argc, argv, "whopline-scheduler",
-                               "relays jobs that have not reached Redis", CONFIG_WORKER, NULL);
+    int status =
+        process_start(&scheduler.process, argc, argv, "whopline-scheduler",
+                      "relays jobs that have not reached Redis", CONFIG_WORKER, telemetry_check);
     if (status != PROCESS_GO)
         return status;
     scheduler.process.on_stop = on_stop;
@@ -136,6 +216,9 @@ int main(int argc, char **argv)
     uv_timer_init(&scheduler.process.loop, &scheduler.timer);
 
     struct err err = open_stores(&scheduler);
+    bool open = !err_failed(&err);
+    if (open)
+        err = start_telemetry(&scheduler);
     if (err_failed(&err)) {
         log_error("scheduler", "cannot start", LOG_TEXT("error", err_text(&err)));
         status = 2;
@@ -143,6 +226,8 @@ int main(int argc, char **argv)
         status = work(&scheduler);
     }
 
+    if (open)
+        end_telemetry(&scheduler);
     redis_close(scheduler.relay.redis);
     pg_free(scheduler.relay.pg);
     uv_close((uv_handle_t *)&scheduler.timer, NULL);

@@ -3,10 +3,21 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+/* The dying thread's: it is its handler that reads them. */
+static _Thread_local char last_words[160];
+
 void base_die(const char *file, int line, const char *what)
 {
+    const char *slash = strrchr(file, '/');
     fprintf(stderr, "fatal: %s:%d: %s\n", file, line, what);
+    snprintf(last_words, sizeof last_words, "%s:%d: %s", slash != NULL ? slash + 1 : file, line,
+             what);
     abort();
+}
+
+const char *base_last_words(void)
+{
+    return last_words;
 }
 
 void *mem_alloc(size_t size)

@@ -40,6 +40,9 @@ static inline bool text_is_empty(const char *text)
 
 NORETURN void base_die(const char *file, int line, const char *what);
 
+/* What REQUIRE has found wrong, "slot.c:12: count > 0", for a handler of SIGABRT; "" before. */
+const char *base_last_words(void);
+
 #define REQUIRE(condition)                                                                         \
     do {                                                                                           \
         if (!(condition))                                                                          \

@@ -6,5 +6,6 @@
 
 int64_t clock_wall_ms(void); /* Unix time */
 int64_t clock_mono_ms(void); /* never steps back; for intervals */
+int64_t clock_mono_us(void); /* the same in microseconds; for what is over sooner */
 
 #endif

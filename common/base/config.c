@@ -14,6 +14,7 @@ enum {
     CLI = CONFIG_CLI,
     NEEDS_INGEST = CONFIG_INGEST << 4,
     NEEDS_WORKER = CONFIG_WORKER << 4,
+    OR_EMPTY = 1 << 8,
     SECRET_FILE_MAX = 65536,
 };
 
@@ -238,7 +239,9 @@ static void load_one(struct config *config, const struct setting *setting, int p
         buf_printf(problems, "%s is not set: %s\n", setting->name, setting->help);
     if (!missing && setting->type == SETTING_SECRET && is_placeholder(value))
         buf_printf(problems, "%s holds a placeholder, not a real value\n", setting->name);
-    const char *text = missing ? setting->fallback : value;
+    bool wants_none = (setting->programs & OR_EMPTY) != 0 && used &&
+                      reader->source(setting->name, reader->context) != NULL;
+    const char *text = !missing ? value : wants_none ? "" : setting->fallback;
 
     switch (setting->type) {
     case SETTING_TEXT:

@@ -73,6 +73,7 @@ bool fault_hit(const char *point)
     unsigned long count = atomic_fetch_add(&plans[i].seen, 1) + 1;
     if (plans[i].nth != 0 && plans[i].nth != count)
         return false;
+    fprintf(stderr, "FAULT: forced %s\n", point); /* so that a test knows it has had its way */
     if (plans[i].action == ACTION_KILL) {
         kill(getpid(), SIGKILL);
         pause();

@@ -27,6 +27,21 @@ void log_about(struct log_about about)
     current = about;
 }
 
+struct log_about log_about_now(void)
+{
+    return current;
+}
+
+enum log_level log_level_now(void)
+{
+    return settings.level;
+}
+
+enum log_format log_format_now(void)
+{
+    return settings.format;
+}
+
 /* Both formats quote alike: JSON's escapes are a superset of what logfmt readers understand. */
 static void add_quoted(struct buf *line, const char *text)
 {

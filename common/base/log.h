@@ -30,6 +30,9 @@ struct log_about {
 /* program: borrowed, e.g. "whopline-credits". */
 void log_init(const char *program, enum log_level level, enum log_format format);
 void log_about(struct log_about about);
+struct log_about log_about_now(void); /* this thread's; also in a signal handler */
+enum log_level log_level_now(void);
+enum log_format log_format_now(void);
 
 void log_write(enum log_level level, const char *module, const char *message,
                const struct log_field *fields);

@@ -1,6 +1,7 @@
 #include "codec/job.h"
 
 #include "codec/encoding.h"
+#include "codec/json.h"
 
 #include <msgpack.h>
 
@@ -346,4 +347,20 @@ struct err payload_decode(enum payload_type type, int version, struct span bytes
     if (err_failed(&err))
         payload_init(type, payload);
     return err;
+}
+
+const char *payload_field(enum payload_type type, const void *payload, size_t index,
+                          struct buf *out)
+{
+    REQUIRE(type < PAYLOAD_TYPE_COUNT);
+    if (index >= payloads[type].count)
+        return NULL;
+    const struct field *field = &payloads[type].fields[index];
+    struct json_writer writer = {.out = out};
+    switch (field->type) {
+    case FIELD_text: json_put_text(&writer, NULL, text_at(payload, field)); break;
+    case FIELD_integer: json_put_integer(&writer, NULL, integer_at(payload, field)); break;
+    case FIELD_flag: json_put_flag(&writer, NULL, flag_at(payload, field)); break;
+    }
+    return field->name;
 }

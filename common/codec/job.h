@@ -95,4 +95,9 @@ MUST_CHECK struct err payload_encode(enum payload_type type, const void *payload
 MUST_CHECK struct err payload_decode(enum payload_type type, int version, struct span bytes,
                                      struct arena *arena, void *payload);
 
+/* For showing one: the name of its field, with its value appended as JSON; NULL: no such field. A
+ * text that is empty and a number that is 0 are absent in the msgpack form. */
+const char *payload_field(enum payload_type type, const void *payload, size_t index,
+                          struct buf *out);
+
 #endif

@@ -33,15 +33,17 @@ struct err net_parse(const char *text, struct sockaddr_storage *out)
 }
 
 /* UV_TCP_REUSEPORT is only in libuv 1.49; 1.44 takes a socket made by hand. */
-static struct err open_socket(const struct sockaddr_storage *address, const char *text, int *out)
+static struct err open_socket(const struct sockaddr_storage *address, const char *text,
+                              enum net_sharing sharing, int *out)
 {
     const int yes = 1;
+    const int shared = sharing == NET_SHARED ? 1 : 0;
     socklen_t size =
         address->ss_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
     int fd = socket(address->ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     *out = fd;
     if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes) != 0 ||
-        setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &yes, sizeof yes) != 0 ||
+        setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &shared, sizeof shared) != 0 ||
         bind(fd, (const struct sockaddr *)address, size) != 0) {
         struct err err = err_make(ERR_CONFIG, "cannot listen on %s: %s", text, strerror(errno));
         if (fd >= 0)
@@ -52,14 +54,14 @@ static struct err open_socket(const struct sockaddr_storage *address, const char
     return ERR_NONE;
 }
 
-struct err net_listen(uv_loop_t *loop, const char *address, int backlog,
+struct err net_listen(uv_loop_t *loop, const char *address, int backlog, enum net_sharing sharing,
                       uv_connection_cb on_connection, uv_tcp_t *handle)
 {
     struct sockaddr_storage parsed = {0};
     int fd;
     uv_tcp_init(loop, handle);
     TRY(net_parse(address, &parsed));
-    TRY(open_socket(&parsed, address, &fd));
+    TRY(open_socket(&parsed, address, sharing, &fd));
     int status = uv_tcp_open(handle, fd);
     if (status != 0) {
         close(fd);

@@ -8,10 +8,14 @@
 /* "127.0.0.1:8080", "[::1]:8080" or ":8080" (all addresses). Numeric only. */
 MUST_CHECK struct err net_parse(const char *text, struct sockaddr_storage *out);
 
-/* Binds with SO_REUSEPORT, so that several processes share the port, and listens. handle: set up by
- * this call; the caller closes it, also after an error. */
+/* SHARED: several processes listen on the same port, and the kernel deals out the connections.
+ * ALONE: a port that another process has is an error. */
+enum net_sharing { NET_ALONE, NET_SHARED };
+
+/* Binds and listens. handle: set up by this call; the caller closes it, also after an error. */
 MUST_CHECK struct err net_listen(uv_loop_t *loop, const char *address, int backlog,
-                                 uv_connection_cb on_connection, uv_tcp_t *handle);
+                                 enum net_sharing sharing, uv_connection_cb on_connection,
+                                 uv_tcp_t *handle);
 
 enum { NET_NAME_MAX = 64 };
 

@@ -159,7 +159,7 @@ static void end_reply(struct redis *redis, struct redis_reply *reply, struct are
     if (redis->keep_reply) {
         struct root *root = (struct root *)((char *)reply - offsetof(struct root, reply));
         root->arena = replies;
-    } else if (redis->replies.block == NULL) {
+    } else if (redis->reader != NULL && redis->replies.block == NULL) {
         arena_reset(&replies);
         redis->replies = replies;
     } else {

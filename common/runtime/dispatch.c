@@ -1,3 +1,4 @@
+#include "base/clock.h"
 #include "base/log.h"
 #include "runtime/loop.h"
 
@@ -89,6 +90,34 @@ static enum settlement settlement_of(const struct run_job *item)
     return is_volatile ? SETTLE_DONE : SETTLE_BURY;
 }
 
+static enum metrics_result result_of(const struct run_job *item)
+{
+    static const enum metrics_result verdicts[] = {[VERDICT_DONE] = METRICS_DONE,
+                                                   [VERDICT_SKIP] = METRICS_SKIPPED,
+                                                   [VERDICT_PARK] = METRICS_PARKED,
+                                                   [VERDICT_DEAD] = METRICS_DEAD,
+                                                   [VERDICT_RETRY] = METRICS_RETRIED};
+    static const enum metrics_result states[] = {[JOB_STATE_DONE] = METRICS_DONE,
+                                                 [JOB_STATE_SKIPPED] = METRICS_SKIPPED,
+                                                 [JOB_STATE_PARKED] = METRICS_PARKED,
+                                                 [JOB_STATE_DEAD] = METRICS_DEAD};
+    if (item->released)
+        return METRICS_RELEASED;
+    return item->verdict.action == VERDICT_DONE ? states[item->ended]
+                                                : verdicts[item->verdict.action];
+}
+
+static void count(struct loop *loop, const struct run_job *item, int64_t wall_ms)
+{
+    struct worker_metrics *metrics = &loop->telemetry.metrics;
+    enum metrics_result result = result_of(item);
+    if (atomic_load(&item->lost))
+        return; /* whoever has it counts it */
+    metrics_job_ended(metrics, item->job, result, item->run_us, wall_ms);
+    if (result == METRICS_RETRIED)
+        metrics_retry(metrics, item->job, item->class);
+}
+
 static void take_verdict(struct loop *loop, struct run_job *item)
 {
     struct job *job = item->job;
@@ -112,8 +141,11 @@ static void finish_run(struct loop *loop, struct slot_thread *thread)
         worker_on_checked_db(loop, &run->err, run->held);
         return;
     }
-    for (size_t i = 0; i < run->count; i++)
+    int64_t wall_ms = clock_wall_ms();
+    for (size_t i = 0; i < run->count; i++) {
+        count(loop, &run->jobs[i], wall_ms);
         take_verdict(loop, &run->jobs[i]);
+    }
     run->count = 0;
     loop->alone = false; /* if it was: nothing else ran */
     if (run->database_is_down)

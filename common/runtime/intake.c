@@ -111,6 +111,7 @@ static void on_read(const struct err *err, const struct redis_reply *reply, void
         if (err->code == ERR_REDIS_REPLY && strstr(err_text(err), "NOGROUP") != NULL) {
             log_warning("worker", "the consumer group is gone and will be made again: has Redis "
                                   "lost its data?");
+            metrics_group_recreated(&loop->telemetry.metrics);
             loop->group_known = false;
             intake_create_group(loop);
         } else if (err->code == ERR_REDIS_REPLY && strstr(err_text(err), "UNBLOCKED") == NULL) {
@@ -120,6 +121,7 @@ static void on_read(const struct err *err, const struct redis_reply *reply, void
         loop_advance(loop);
         return;
     }
+    metrics_read(&loop->telemetry.metrics, clock_mono_ms());
     struct job *job = queue_take_read(reply);
     while (job != NULL) {
         struct job *next = job->next;

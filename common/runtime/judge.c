@@ -1,6 +1,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/random.h"
+#include "runtime/reporter.h"
 #include "runtime/run.h"
 
 #include <limits.h>
@@ -82,6 +83,21 @@ static void log_verdict(const struct job *job, const struct verdict *verdict, co
         log_debug("job", word, LOG_TEXT("kind", job->kind), LOG_TEXT("reason", verdict->reason));
 }
 
+static void report_dead(const struct job *job, const struct verdict *verdict, enum err_code code)
+{
+    reporter_dead_job(&(struct reporter_job){
+        .kind = job->kind,
+        .id = job->id,
+        .queue = job->kind_known ? queue_text(job_type(job->known)->queue) : "",
+        .event = job->trace,
+        .reason = verdict->reason,
+        .code = code,
+        .tenant = job->tenant,
+        .attempts = verdict->attempt,
+        .deliveries = job->deliveries,
+    });
+}
+
 /* The row of a job that has not been ended by its handler learns what became of it. */
 static void write_row(struct slot_thread *thread, struct run_job *item, const struct err *cause)
 {
@@ -102,6 +118,7 @@ static void write_row(struct slot_thread *thread, struct run_job *item, const st
     thread->run.database_is_down |= written.code == ERR_PG_DOWN;
     log_warning("job", "verdict could not be written, the job comes back",
                 LOG_TEXT("error", err_text(&written)));
+    item->class = err_class_of(written.code);
     item->verdict = (struct verdict){.action = VERDICT_RETRY,
                                      .delay_ms = slot->config->backoff_base_ms,
                                      .attempt = job->attempt};
@@ -119,6 +136,7 @@ void judge_job(struct slot_thread *thread, struct run_job *item, struct err err)
     struct verdict_limits limits = limits_of(config, job);
     int64_t age_ms = clock_wall_ms() - job->enqueued_ms;
     thread->run.database_is_down |= err.code == ERR_PG_DOWN;
+    item->class = err_class_of(err.code);
     item->verdict = verdict_decide(&err, job->attempt, age_ms, &limits, random_below(65536));
     if (atomic_load(&item->lost)) {
         log_info("job", "stopped: another worker has it");
@@ -127,4 +145,6 @@ void judge_job(struct slot_thread *thread, struct run_job *item, struct err err)
     log_verdict(job, &item->verdict, &err);
     if (item->has_row && !thread->slot.committed && err.code != ERR_ALREADY_DONE)
         write_row(thread, item, &err);
+    if (item->verdict.action == VERDICT_DEAD)
+        report_dead(job, &item->verdict, err.code);
 }

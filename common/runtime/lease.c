@@ -19,12 +19,15 @@ static void on_beaten(const struct err *err, const struct redis_reply *reply, vo
     struct loop *loop = data;
     if (err != NULL)
         return;
+    metrics_beat(&loop->telemetry.metrics, clock_mono_ms());
     for (size_t i = 0; i < redis_reply_count(reply); i++) {
         struct span entry = redis_reply_text(redis_reply_at(reply, i));
         const struct job *job = job_list_find(&loop->running, entry);
-        if (job != NULL)
+        if (job != NULL) {
+            metrics_lease_lost(&loop->telemetry.metrics);
             log_warning("worker", "lease lost: another worker may run this job too",
                         LOG_TEXT("job", job->id));
+        }
         watch_lost(loop, entry);
         isolate_lost(loop, entry);
     }
@@ -89,6 +92,7 @@ static void on_started(const struct err *err, const struct redis_reply *reply, v
     if (err == NULL)
         job = queue_take_start(reply, span_of(start->entry), &suspect);
     if (job != NULL) {
+        metrics_reclaimed(&loop->telemetry.metrics);
         log_info("worker", "took over a job whose worker is gone", LOG_TEXT("job", job->id),
                  LOG_INT("deliveries", job->deliveries));
         intake_take(loop, job);
@@ -181,6 +185,8 @@ static void on_promoted(const struct err *err, const struct redis_reply *reply, 
         next = PROMOTE_MAX_MS;
     if (err == NULL && count == LOOP_CHUNK_MAX)
         next = 0;
+    if (count > 0)
+        metrics_promoted(&loop->telemetry.metrics, (size_t)count);
     uv_timer_start(&loop->promote, on_promote, (uint64_t)next, 0);
     enum queue_mode known;
     if (err == NULL && queue_mode_find(mode, &known))

@@ -1,13 +1,22 @@
 #ifndef WHOPLINE_LOOP_H
 #define WHOPLINE_LOOP_H
 /* The loop thread of a worker process, inside the runtime: its state, and what its parts ask of
- * each other. worker.c starts and stops it, dispatch.c hands jobs to slots, watch.c stops those
- * that take too long, intake.c reads, lease.c keeps and takes over leases, isolate.c runs suspects
- * alone, settle.c tells Redis what became of a job. All of it on the loop's thread.
- */
+ * each other. All of it on the loop's thread.
+ *
+ *   worker.c    starts it; what is done when something has changed
+ *   connect.c   the two connections to Redis
+ *   intake.c    reads, and when it does not
+ *   dispatch.c  hands jobs to slots and takes them back
+ *   watch.c     stops those that take too long or are not ours any more
+ *   lease.c     keeps leases and takes over; brings back what is due
+ *   isolate.c   runs suspects alone
+ *   settle.c    tells Redis what became of a job
+ *   show.c      tells the outside what the process does
+ *   stop.c      ends it */
 #include "runtime/job_list.h"
 #include "runtime/process.h"
 #include "runtime/run.h"
+#include "runtime/worker_telemetry.h"
 #include "service/redis_check.h"
 
 enum {
@@ -70,6 +79,10 @@ struct loop {
     size_t busy;              /* slots with a run */
     size_t forced;            /* jobs being given back after the grace */
 
+    struct worker_telemetry telemetry; /* what is counted, and said to the outside */
+    bool left;                         /* we have said that we go */
+    size_t farewells;                  /* replies to that which are awaited */
+
     uv_timer_t beat;
     uv_timer_t reclaim;
     uv_timer_t promote;
@@ -81,6 +94,18 @@ struct loop {
 
 /* Called after everything that may have changed something: does whatever can be done now. */
 void loop_advance(struct loop *loop);
+
+/* connect.c */
+MUST_CHECK struct err connect_open(struct loop *loop); /* both connections, and what follows */
+void connect_close(struct loop *loop);
+
+/* stop.c */
+void stop_begin(void *loop);      /* the first signal */
+void stop_end(struct loop *loop); /* in STOPPING: closes everything once that can be done */
+
+/* show.c */
+MUST_CHECK struct err show_start(struct loop *loop); /* the private listener and the registry */
+void show_intake(struct loop *loop);                 /* whether it reads, for its health */
 
 /* dispatch.c */
 /* Hands ready jobs to free slots. */

@@ -2,7 +2,9 @@
 
 #include "base/fault.h"
 #include "base/log.h"
+#include "codec/sentry.h"
 #include "io/redis_url.h"
+#include "runtime/reporter.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -68,6 +70,7 @@ static int load_settings(struct process *process, enum config_program program, p
     config_load(&process->config, program, config_getenv, NULL, &problems, &notes);
     start_log(process->name, &process->config, &problems);
     redis_url_check(process->config.redis_url, &problems);
+    sentry_dsn_check(process->config.sentry_dsn, &problems);
     if (more != NULL)
         more(&process->config, &problems);
     log_lines(&notes);
@@ -96,8 +99,10 @@ static void on_signal(int number)
     int saved = errno;
     if (number == SIGHUP)
         atomic_store(&reload_signal, true);
-    else if (atomic_fetch_add(&stop_signals, 1) > 0 || process == NULL)
+    else if (atomic_fetch_add(&stop_signals, 1) > 0 || process == NULL) {
+        reporter_goodbye();
         _exit(1);
+    }
     if (process != NULL)
         uv_async_send(&process->signal); /* safe in a handler, says libuv */
     errno = saved;
@@ -127,6 +132,16 @@ static void catch_signals(struct process *process)
     signal(SIGPIPE, SIG_IGN);
     for (size_t i = 0; i < ARRAY_LEN(numbers); i++)
         REQUIRE(sigaction(numbers[i], &action, NULL) == 0);
+}
+
+void process_block_signals(sigset_t *before)
+{
+    static const int own[] = {SIGSEGV, SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS};
+    sigset_t all;
+    sigfillset(&all);
+    for (size_t i = 0; i < ARRAY_LEN(own); i++)
+        sigdelset(&all, own[i]);
+    REQUIRE(pthread_sigmask(SIG_SETMASK, &all, before) == 0);
 }
 
 int process_start(struct process *process, int argc, char **argv, const char *name,
@@ -167,6 +182,7 @@ int process_start(struct process *process, int argc, char **argv, const char *na
     log_info("process", "starting", LOG_TEXT("version", WHOPLINE_VERSION), LOG_INT("pid", getpid()),
              LOG_TEXT("settings", buf_text(&summary)));
     buf_close(&summary);
+    reporter_start(name, &process->config);
     return PROCESS_GO;
 }
 
@@ -190,6 +206,7 @@ int process_end(struct process *process, int status)
     /* Handles that are still open are a leak: a test would see this fail. */
     REQUIRE(uv_loop_close(&process->loop) == 0);
     config_close(&process->config);
+    reporter_end();
     log_info("process", "stopped", LOG_INT("status", status));
     return status;
 }

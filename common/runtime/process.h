@@ -13,12 +13,13 @@
  *       return process_end(&process, status);
  *   }
  *
- * Shared with ingest, so it knows neither stores nor queues. Signals only set intent: the first
- * TERM or INT calls on_stop on the loop; a second one ends the process at once with status 1, even
- * if the loop is stuck. One process object at a time; threads other than the loop's block these
- * signals. */
+ * With SENTRY_DSN its dead jobs and its crash are reported (runtime/reporter.h). Shared with
+ * ingest, so it knows neither stores nor queues. Signals only set intent: the first TERM or INT
+ * calls on_stop on the loop; a second one ends the process at once with status 1, even if the loop
+ * is stuck. One process object at a time; threads other than the loop's block these signals. */
 #include "base/config.h"
 
+#include <signal.h>
 #include <uv.h>
 
 enum { PROCESS_GO = -1 };
@@ -46,5 +47,10 @@ void process_run(struct process *process);
  */
 void process_release(struct process *process);
 int process_end(struct process *process, int status);
+
+/* Blocks, for this thread and those it starts, the signals that are for the loop's; before: the
+ * mask to go back to. Not blocked are those that a thread's own fault raises: blocked, they would
+ * end the process without their handlers, the reporter's or a sanitizer's. */
+void process_block_signals(sigset_t *before);
 
 #endif

@@ -26,6 +26,7 @@ static void begin(struct slot_thread *thread, size_t place, const struct job *jo
     slot->added = NULL;
     slot->added_count = 0;
     slot->committed = false;
+    slot->ended = JOB_STATE_DONE;
     pg_allow(slot->db);
     atomic_store(&thread->since_ms, clock_mono_ms());
     atomic_store(&thread->place, place);
@@ -125,7 +126,10 @@ static void run_one_by_one(struct slot_thread *thread)
             continue;
         item->has_row = has_row(item->job);
         begin(thread, i + 1, item->job);
+        int64_t began_us = clock_mono_us();
         struct err err = end(thread, execute(thread, item->job));
+        item->run_us = clock_mono_us() - began_us;
+        item->ended = thread->slot.ended;
         relay_added(thread);
         judge_job(thread, item, err);
         arena_reset(&thread->slot.arena);
@@ -194,8 +198,10 @@ static void run_part(struct slot_thread *thread, const struct batch *whole, size
         run_part(thread, part, 0, half);
         run_part(thread, part, half, part->count - half);
     } else {
-        for (size_t i = 0; i < part->count; i++)
+        for (size_t i = 0; i < part->count; i++) {
+            part->jobs[i]->ended = part->items[i].state;
             judge_job(thread, part->jobs[i], err);
+        }
     }
 }
 
@@ -220,8 +226,12 @@ static void run_batch(struct slot_thread *thread)
         batch->jobs[batch->count++] = item;
     }
     set_about(NULL);
+    int64_t began_us = clock_mono_us();
     if (batch->count > 0)
         run_part(thread, batch, 0, batch->count);
+    int64_t took_us = clock_mono_us() - began_us;
+    for (size_t i = 0; i < batch->count; i++)
+        batch->jobs[i]->run_us = took_us / (int64_t)batch->count;
     arena_reset(&thread->slot.arena);
 }
 

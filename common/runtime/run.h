@@ -21,8 +21,11 @@ enum run_kind {
 struct run_job {
     struct job *job;
     struct verdict verdict;
-    bool has_row;     /* in PostgreSQL, where the verdict is written */
-    bool released;    /* not begun, because the process stops */
+    int64_t run_us;       /* what it took; of a batch its share */
+    enum job_state ended; /* VERDICT_DONE: as its handler wanted it */
+    enum err_class class; /* VERDICT_RETRY: of the error */
+    bool has_row;         /* in PostgreSQL, where the verdict is written */
+    bool released;        /* not begun, because the process stops */
     atomic_bool lost; /* shared: another consumer has its entry, so there is nothing to settle */
 };
 

@@ -47,6 +47,7 @@ struct err slot_commit(struct slot *slot, enum job_state state, const char *reas
     const struct store_ending ending = {
         .state = state, .reason = reason, .error = "", .attempts = slot->job->attempt};
     TRY(store_finish_job(slot->db, slot->job->id, &ending));
+    slot->ended = state;
     return commit(slot);
 }
 

@@ -36,6 +36,7 @@ struct slot {
     size_t added_count;
     int64_t rebuilds; /* of Redis, when they were added */
     bool committed;
+    enum job_state ended; /* as committed */
     bool batch_has_rows;
 };
 

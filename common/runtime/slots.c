@@ -1,3 +1,4 @@
+#include "runtime/process.h"
 #include "runtime/run.h"
 
 #include <signal.h>
@@ -57,10 +58,8 @@ void slots_start(struct slots *slots, const struct worker *worker, const struct 
     slots->finished = mem_zalloc(slots->count * sizeof(struct slot_thread *));
     slots->relays = mem_zalloc(slots->count * sizeof(struct relay_request *));
     /* Threads inherit the mask: signals are for the loop's. */
-    sigset_t all;
     sigset_t before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
+    process_block_signals(&before);
     for (size_t i = 0; i < slots->count; i++) {
         struct slot_thread *thread = &slots->threads[i];
         thread->slots = slots;

@@ -12,11 +12,13 @@ static int64_t max_run_of(const struct loop *loop, const struct handler *handler
     return own > 0 ? own : loop->config->max_run_ms;
 }
 
-static void stop_overrun(struct slot_thread *thread, size_t place, int64_t ran_ms)
+static void stop_overrun(struct loop *loop, struct slot_thread *thread, size_t place,
+                         int64_t ran_ms)
 {
     const struct job *job = thread->run.jobs[place - 1].job;
     log_warning("worker", "a job takes too long and is cancelled", LOG_TEXT("job", job->id),
                 LOG_TEXT("kind", job->kind), LOG_INT("ran_ms", ran_ms));
+    metrics_cancelled(&loop->telemetry.metrics, METRICS_CANCEL_OVERRUN);
     slots_stop_job(thread, place, STOP_OVERRUN);
 }
 
@@ -42,7 +44,7 @@ static void look_at(struct loop *loop, struct slot_thread *thread)
     if (ran_ms > max_ms + loop->config->cancel_grace_ms)
         end_process(thread, place, ran_ms);
     else if (ran_ms > max_ms && atomic_load(&thread->stop_place) != place)
-        stop_overrun(thread, place, ran_ms);
+        stop_overrun(loop, thread, place, ran_ms);
 }
 
 static void on_watch(uv_timer_t *timer)
@@ -53,7 +55,7 @@ static void on_watch(uv_timer_t *timer)
             look_at(loop, &loop->slots.threads[i]);
 }
 
-static bool stop_lost(struct slot_thread *thread, struct span entry)
+static bool stop_lost(struct loop *loop, struct slot_thread *thread, struct span entry)
 {
     struct run *run = &thread->run;
     for (size_t i = 0; i < run->count; i++) {
@@ -62,8 +64,10 @@ static bool stop_lost(struct slot_thread *thread, struct span entry)
         bool batch = run->handler != NULL && run->handler->handle_batch != NULL;
         size_t place = batch ? 1 : i + 1;
         atomic_store(&run->jobs[i].lost, true);
-        if (atomic_load(&thread->place) == place)
+        if (atomic_load(&thread->place) == place) {
+            metrics_cancelled(&loop->telemetry.metrics, METRICS_CANCEL_LEASE_LOST);
             slots_stop_job(thread, place, STOP_LOST);
+        }
         return true;
     }
     return false;
@@ -81,7 +85,7 @@ void watch_lost(struct loop *loop, struct span entry)
         return;
     }
     for (size_t i = 0; i < loop->slots.count; i++)
-        if (stop_lost(&loop->slots.threads[i], entry))
+        if (stop_lost(loop, &loop->slots.threads[i], entry))
             return;
 }
 

@@ -15,21 +15,34 @@ static void on_reply(const struct err *err, const struct redis_reply *reply, voi
     request->callback(request->verdict, request->data);
 }
 
-struct err accept_event(struct accept *accept, const struct event *event, struct span body,
-                        struct accept_request *request)
+struct err accept_pack(struct accept *accept, const struct event *event, struct span body,
+                       struct accept_record *out)
 {
-    char ttl[24];
     const struct job_type *type = job_type(JOB_journal_event);
-
     buf_clear(&accept->payload);
     TRY(payload_encode(type->payload, event, &accept->payload));
-    const struct envelope envelope = {
-        .kind = span_of(type->kind),
+    *out = (struct accept_record){
+        .id = span_of(event->id),
+        .payload = buf_span(&accept->payload),
+        .body = body,
         .version = type->version,
         .occurred_ms = event->occurred_ms,
-        .enqueued_ms = event->received_ms,
-        .trace = span_of(event->id),
-        .payload = buf_span(&accept->payload),
+        .received_ms = event->received_ms,
+    };
+    return ERR_NONE;
+}
+
+void accept_packed(struct accept *accept, const struct accept_record *record,
+                   struct accept_request *request)
+{
+    char ttl[24];
+    const struct envelope envelope = {
+        .kind = span_of(job_type(JOB_journal_event)->kind),
+        .version = record->version,
+        .occurred_ms = record->occurred_ms,
+        .enqueued_ms = record->received_ms,
+        .trace = record->id,
+        .payload = record->payload,
     };
     buf_clear(&accept->packed);
     envelope_encode(&envelope, &accept->packed);
@@ -39,7 +52,7 @@ struct err accept_event(struct accept *accept, const struct event *event, struct
     }
     buf_clear(&accept->key);
     buf_add_text(&accept->key, accept->seen);
-    buf_add_text(&accept->key, event->id);
+    buf_add(&accept->key, record->id.ptr, record->id.len);
     snprintf(ttl, sizeof ttl, "%lld", (long long)accept->ttl_s);
 
     struct span args[] = {
@@ -47,14 +60,13 @@ struct err accept_event(struct accept *accept, const struct event *event, struct
         buf_span(&accept->key),
         span_of(ttl),
         SPAN("id"),
-        span_of(event->id),
+        record->id,
         SPAN("job"),
         buf_span(&accept->packed),
         SPAN("body"),
-        body,
+        record->body,
     };
     redis_eval(accept->redis, SCRIPT_ACCEPT, 2, args, ARRAY_LEN(args), on_reply, request);
-    return ERR_NONE;
 }
 
 void accept_close(struct accept *accept)

@@ -33,10 +33,23 @@ struct accept {
     char seen[KEY_MAX];
 };
 
-/* request: the caller's, until its callback. event and body: borrowed for the call. TOO_LARGE if
- * the event cannot be packed (then no callback comes). */
-MUST_CHECK struct err accept_event(struct accept *accept, const struct event *event,
-                                   struct span body, struct accept_request *request);
+/* All that ACCEPT needs of an event: what can be kept, and given to Redis once more. Borrowed. */
+struct accept_record {
+    struct span id;
+    struct span payload; /* struct event, packed */
+    struct span body;    /* as it came */
+    int version;         /* of the packed form */
+    int64_t occurred_ms; /* Unix time */
+    int64_t received_ms;
+};
+
+/* event and body: borrowed for as long as out is used. The packed form is accept's, until the next
+ * call. TOO_LARGE if the event cannot be packed. */
+MUST_CHECK struct err accept_pack(struct accept *accept, const struct event *event,
+                                  struct span body, struct accept_record *out);
+/* request: the caller's, until its callback. record: borrowed for the call. */
+void accept_packed(struct accept *accept, const struct accept_record *record,
+                   struct accept_request *request);
 
 void accept_close(struct accept *accept); /* frees its buffers; the connection is not its own */
 

@@ -22,4 +22,13 @@ MUST_CHECK struct err controls_load(struct pg *pg, enum queue_mode modes[QUEUE_C
 MUST_CHECK struct err controls_mirror(struct redis *redis, const char *prefix,
                                       const enum queue_mode modes[QUEUE_COUNT]);
 
+/* An operator's word: the truth and its audit row, in a transaction of their own. *changed: false
+ * if the queue was in that mode already; then nothing is written, the older reason stands. */
+MUST_CHECK struct err controls_set(struct pg *pg, enum queue_name queue, enum queue_mode mode,
+                                   const char *actor, const char *reason, bool *changed);
+/* Brings Redis' copy in line with the truth, also when others change it at the same time. */
+MUST_CHECK struct err controls_copy(struct pg *pg, struct redis *redis, const char *prefix);
+
+bool queue_name_find(const char *text, enum queue_name *out);
+
 #endif

@@ -11,8 +11,9 @@ enum { NUMBER_SIZE = 24 };
 
 /* An entry's fields; ingest (accept.c) and ENQUEUE write them, RETRY keeps them. */
 #define FIELD_ID   "id"
-#define FIELD_JOB  "job"  /* codec/envelope.h */
-#define FIELD_BODY "body" /* events only */
+#define FIELD_JOB  "job"    /* codec/envelope.h */
+#define FIELD_BODY "body"   /* events only */
+#define FIELD_WHY  "reason" /* in the dead stream only, by BURY */
 
 static struct span number_span(char out[NUMBER_SIZE], int64_t number)
 {
@@ -20,10 +21,17 @@ static struct span number_span(char out[NUMBER_SIZE], int64_t number)
     return (struct span){out, (size_t)len};
 }
 
-void queue_init(struct queue *queue, struct redis *redis, const char *prefix, enum queue_name name)
+void queue_consumer(char out[QUEUE_CONSUMER_MAX])
 {
     char host[64] = "";
     char boot[UUID_TEXT_SIZE];
+    gethostname(host, sizeof host - 1);
+    random_uuid(boot);
+    snprintf(out, QUEUE_CONSUMER_MAX, "%s:%d:%s", host, (int)getpid(), boot);
+}
+
+void queue_init(struct queue *queue, struct redis *redis, const char *prefix, enum queue_name name)
+{
     *queue = (struct queue){.redis = redis, .name = name};
     key_stream(prefix, name, queue->stream);
     key_delayed(prefix, name, queue->delayed);
@@ -31,9 +39,7 @@ void queue_init(struct queue *queue, struct redis *redis, const char *prefix, en
     key_seen_prefix(prefix, queue->seen);
     key_events_dead(prefix, queue->dead);
     key_control(prefix, name, queue->control);
-    gethostname(host, sizeof host - 1);
-    random_uuid(boot);
-    snprintf(queue->consumer, sizeof queue->consumer, "%s:%d:%s", host, (int)getpid(), boot);
+    queue_consumer(queue->consumer);
 }
 
 /* --- reading --------------------------------------------------------------------------------- */
@@ -116,20 +122,40 @@ static struct job *make_job(struct span entry, const struct redis_reply *fields)
     return job;
 }
 
-struct job *queue_take_read(const struct redis_reply *reply)
+static void take_why(const struct redis_reply *fields, struct job *job)
 {
-    /* {{stream, {{entry, {name, value, ...}}, ...}}}, or nil when nothing came in time */
-    const struct redis_reply *entries = redis_reply_at(redis_reply_at(reply, 0), 1);
+    struct span why = find_field(fields, SPAN(FIELD_WHY), 6);
+    if (why.len == 0)
+        return;
+    job->reason = mem_zalloc(why.len + 1);
+    memcpy(job->reason, why.ptr, why.len);
+}
+
+static struct job *take_entries(const struct redis_reply *entries, bool with_why)
+{
     struct job *first = NULL;
     struct job **last = &first;
     for (size_t i = 0; i < redis_reply_count(entries); i++) {
         const struct redis_reply *item = redis_reply_at(entries, i);
         struct job *job =
             make_job(redis_reply_text(redis_reply_at(item, 0)), redis_reply_at(item, 1));
+        if (with_why)
+            take_why(redis_reply_at(item, 1), job);
         *last = job;
         last = &job->next;
     }
     return first;
+}
+
+struct job *queue_take_read(const struct redis_reply *reply)
+{
+    /* {{stream, {{entry, {name, value, ...}}, ...}}}, or nil when nothing came in time */
+    return take_entries(redis_reply_at(redis_reply_at(reply, 0), 1), false);
+}
+
+struct job *queue_take_entries(const struct redis_reply *entries)
+{
+    return take_entries(entries, true);
 }
 
 /* --- leases ---------------------------------------------------------------------------------- */
@@ -288,6 +314,23 @@ void queue_promote(struct queue *queue, size_t count, redis_callback *callback, 
                                 span_of(queue->fields), span_of(queue->control),
                                 number_span(count_text, (int64_t)count)};
     redis_eval(queue->redis, SCRIPT_PROMOTE, 4, args, ARRAY_LEN(args), callback, data);
+}
+
+/* --- consumers ------------------------------------------------------------------------------- */
+
+void queue_reap(struct queue *queue, int64_t idle_ms, redis_callback *callback, void *data)
+{
+    char idle_text[NUMBER_SIZE];
+    const struct span args[] = {span_of(queue->stream), SPAN(KEYS_GROUP),
+                                number_span(idle_text, idle_ms)};
+    redis_eval(queue->redis, SCRIPT_REAP, 1, args, ARRAY_LEN(args), callback, data);
+}
+
+void queue_leave(struct queue *queue, redis_callback *callback, void *data)
+{
+    const struct span args[] = {span_of(queue->stream), SPAN(KEYS_GROUP), SPAN("0"),
+                                span_of(queue->consumer)};
+    redis_eval(queue->redis, SCRIPT_REAP, 1, args, ARRAY_LEN(args), callback, data);
 }
 
 /* --- relay ----------------------------------------------------------------------------------- */

@@ -50,7 +50,7 @@ struct job {
     /* What the holder means to tell Redis of it. */
     int64_t delay_ms;
     int next_attempt;
-    char *reason; /* owned; NULL for none */
+    char *reason; /* owned; NULL for none; of an entry of the dead stream: what it died of */
 };
 
 /* A job on its way into Redis, from its row. */
@@ -64,7 +64,7 @@ struct outgoing {
     const char *event_id; /* "" where there is none */
     const char *trace;
     int64_t occurred_ms;
-    int64_t created_ms; /* of the row: a job's age survives a Redis that does not */
+    int64_t created_ms; /* of the row, or requeued: a job's age survives a Redis that does not */
     int attempts;
     bool bulk; /* waits for its tenant's turn: the scheduler relays it */
     struct span payload;
@@ -72,6 +72,8 @@ struct outgoing {
 
 /* prefix: STREAM_PREFIX. */
 void queue_init(struct queue *queue, struct redis *redis, const char *prefix, enum queue_name name);
+/* host:pid:uuid, another one at each call. */
+void queue_consumer(char out[QUEUE_CONSUMER_MAX]);
 
 void queue_create_group(struct queue *queue, redis_callback *callback, void *data);
 /* Up to count new entries, waiting up to block_ms. reader: the connection that may be blocked. */
@@ -79,6 +81,8 @@ void queue_read(struct queue *queue, struct redis *reader, size_t count, int64_t
                 redis_callback *callback, void *data);
 /* The jobs of a read's reply, as a list linked by next. */
 struct job *queue_take_read(const struct redis_reply *reply);
+/* The same for an array of entries, the reply of XRANGE. */
+struct job *queue_take_entries(const struct redis_reply *entries);
 
 /* Ids whose lease of lease_ms has run out, now owned by us: reply is {cursor, ids, deleted}. */
 void queue_reclaim(struct queue *queue, int64_t lease_ms, const char *cursor, size_t count,
@@ -102,6 +106,12 @@ void queue_bury(struct queue *queue, const struct job *job, const char *reason,
                 redis_callback *callback, void *data);
 /* Reply: {how many, ms until the next or -1, "paused", "draining" or nil}. */
 void queue_promote(struct queue *queue, size_t count, redis_callback *callback, void *data);
+
+/* Consumers of the group that have been idle for idle_ms and have nothing pending are forgotten, in
+ * one step; the reply is how many. */
+void queue_reap(struct queue *queue, int64_t idle_ms, redis_callback *callback, void *data);
+/* Ours too, at a clean end; if anything is still pending it stays. */
+void queue_leave(struct queue *queue, redis_callback *callback, void *data);
 
 enum { QUEUE_HELD = -1 };
 /* ENQUEUE: to whatever queue the job's kind belongs. Reply: 1 new, 0 still in Redis, or QUEUE_HELD:

@@ -3,6 +3,7 @@
 #include "base/arena.h"
 #include "base/fault.h"
 #include "service/controls.h"
+#include "service/redis_identity.h"
 #include "service/store.h"
 
 #include <stdio.h>
@@ -12,52 +13,18 @@ enum {
     SWEEP_MAX = 500,        /* rows offered at once */
     TENANT_SHARE_MAX = 100, /* of them bulk rows of one tenant, so that tenants take turns */
     REBUILD_MAX = 10000,
-    RUN_ID_SIZE = 64,
 };
 
 /* --- is it the same Redis? ------------------------------------------------------------------- */
 
-static struct err get_run_id(struct redis *redis, char out[RUN_ID_SIZE])
-{
-    const struct span args[] = {SPAN("INFO"), SPAN("server")};
-    struct redis_reply *reply;
-    TRY(redis_call(redis, args, ARRAY_LEN(args), &reply));
-    struct span info = redis_reply_text(reply);
-    const char *at = memmem(info.ptr, info.len, "run_id:", 7);
-    snprintf(out, RUN_ID_SIZE, "%.40s", at != NULL ? at + 7 : "");
-    redis_reply_free(reply);
-    return ERR_NONE;
-}
-
-/* The epoch, made if it is not there: FLUSHALL and a lost data set take it away. */
-static struct err get_epoch(struct relay *relay, char out[RUN_ID_SIZE])
-{
-    char key[KEY_MAX];
-    char fresh[UUID_TEXT_SIZE];
-    struct redis_reply *reply;
-    key_epoch(relay->prefix, key);
-    random_uuid(fresh);
-    const struct span set[] = {SPAN("SET"), span_of(key), span_of(fresh), SPAN("NX")};
-    TRY(redis_call(relay->redis, set, ARRAY_LEN(set), &reply));
-    redis_reply_free(reply);
-    const struct span get[] = {SPAN("GET"), span_of(key)};
-    TRY(redis_call(relay->redis, get, ARRAY_LEN(get), &reply));
-    struct span epoch = redis_reply_text(reply);
-    snprintf(out, RUN_ID_SIZE, "%.*s", (int)epoch.len, epoch.ptr != NULL ? epoch.ptr : "");
-    redis_reply_free(reply);
-    return ERR_NONE;
-}
-
 struct err relay_check_epoch(struct relay *relay, size_t *rebuilt)
 {
-    char run_id[RUN_ID_SIZE];
-    char epoch[RUN_ID_SIZE];
+    struct redis_identity identity;
     *rebuilt = 0;
-    TRY(get_run_id(relay->redis, run_id));
-    TRY(get_epoch(relay, epoch));
+    TRY(redis_identity_get(relay->redis, relay->prefix, &identity));
     TRY(PG_EXEC(relay->pg,
                 "SELECT redis_run_id = $1 AND redis_epoch = $2, rebuilds FROM relay_state",
-                pg_text(run_id), pg_text(epoch)));
+                pg_text(identity.run_id), pg_text(identity.epoch)));
     if (pg_rows(relay->pg) != 1)
         return err_make(ERR_PG_SCHEMA, "relay_state must hold its one row");
     relay->rebuilds = pg_get_integer(relay->pg, 0, 1);
@@ -82,7 +49,7 @@ struct err relay_check_epoch(struct relay *relay, size_t *rebuilt)
     return PG_EXEC(relay->pg,
                    "UPDATE relay_state SET redis_run_id = $1, redis_epoch = $2,"
                    " rebuilt_at = whopline_now()",
-                   pg_text(run_id), pg_text(epoch));
+                   pg_text(identity.run_id), pg_text(identity.epoch));
 }
 
 /* --- sweep ----------------------------------------------------------------------------------- */
@@ -176,7 +143,8 @@ static struct err offer_rows(struct relay *relay, size_t *offered)
     "id, gen, kind, tenant_id, key, event_id, trace,"                                              \
     " (extract(epoch FROM occurred_at) * 1000)::bigint AS occurred_ms, attempts, payload, "        \
     "version,"                                                                                     \
-    " (extract(epoch FROM created_at) * 1000)::bigint AS created_ms, due_at"
+    " (extract(epoch FROM coalesce(requeued_at, created_at)) * 1000)::bigint AS created_ms, "      \
+    "due_at"
 #define OFFERABLE                                                                                  \
     " state = 'queued' AND kind = ANY ($1::text[]) AND queue <> ALL ($2::text[])"                  \
     " AND due_at <= whopline_now()"

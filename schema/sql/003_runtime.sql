@@ -3,7 +3,8 @@
 
 ALTER TABLE jobs
     ADD COLUMN bulk boolean NOT NULL DEFAULT false, -- relayed a few at a time for each tenant
-    ADD COLUMN error text;                          -- name in errors.def of what parked or killed it
+    ADD COLUMN error text,                          -- name in errors.def of what parked or killed it
+    ADD COLUMN requeued_at timestamptz;             -- from then on its age counts, not from created_at
 
 -- Bulk rows that wait, and those that are on their way: fairness counts both by tenant.
 CREATE INDEX jobs_bulk_waiting ON jobs (tenant_id, due_at, id)

@@ -106,31 +106,48 @@ def free_port():
 
 
 class Cluster:
-    """A PostgreSQL for the whole run: the one ./dev test has started, or else one of our own."""
+    """A PostgreSQL for the whole run: the one ./dev test has started, or else one of our own.
+    durable: set up as in production, so that it may be killed."""
 
-    def __init__(self):
+    FAST = ("fsync=off", "full_page_writes=off", "synchronous_commit=off")
+
+    def __init__(self, durable=False):
         programs = glob.glob("/usr/lib/postgresql/*/bin/postgres")
         programs.sort(key=lambda path: int(path.split("/")[4]))
-        bin_dir = os.path.dirname(programs[-1])
+        self.bin_dir = os.path.dirname(programs[-1])
         self.folder = tempfile.mkdtemp(prefix="wl-pg-", dir="/tmp")
+        self.settings = ["listen_addresses=", "max_connections=300", *([] if durable else self.FAST)]
         # PostgreSQL refuses to run as root; in a user namespace it is nobody, and on disk still us.
-        user = ["unshare", "--user", "--map-user=65534", "--map-group=65534"] if os.geteuid() == 0 else []
-        data = f"{self.folder}/data"
-        subprocess.run([*user, f"{bin_dir}/initdb", "-D", data, "-A", "trust", "-U", "app", "-E", "UTF8",
-                        "--locale=C.UTF-8", "--no-sync"], check=True, capture_output=True, cwd="/")
+        self.user = ["unshare", "--user", "--map-user=65534", "--map-group=65534"] if os.geteuid() == 0 else []
+        subprocess.run([*self.user, f"{self.bin_dir}/initdb", "-D", f"{self.folder}/data", "-A", "trust",
+                        "-U", "app", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"],
+                       check=True, capture_output=True, cwd="/")
         self.log = open(f"{self.folder}/log", "wb")
-        self.process = subprocess.Popen(
-            [*user, "setpriv", "--pdeathsig", "INT", f"{bin_dir}/postgres", "-D", data, "-k", self.folder,
-             "-c", "listen_addresses=", "-c", "fsync=off", "-c", "full_page_writes=off",
-             "-c", "synchronous_commit=off", "-c", "max_connections=300"],
-            stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, start_new_session=True)
-        ready = [f"{bin_dir}/pg_isready", "-q", "-h", self.folder, "-U", "app", "-d", "postgres"]
+        self.process = None
         try:
-            eventually(lambda: subprocess.run(ready, check=False).returncode == 0, 30)
+            self.start()
         except AssertionError:
             log = end_of(f"{self.folder}/log")
             self.stop()
             raise RuntimeError(f"PostgreSQL did not start\n{log}") from None
+
+    def start(self):
+        eventually(self.is_up, 30)
+
+    def is_up(self):
+        """Starts it if it does not run: after a kill it refuses as long as its children live."""
+        if self.process is None or self.process.poll() is not None:
+            options = [word for setting in self.settings for word in ("-c", setting)]
+            self.process = subprocess.Popen(
+                [*self.user, "setpriv", "--pdeathsig", "INT", f"{self.bin_dir}/postgres", "-D",
+                 f"{self.folder}/data", "-k", self.folder, *options],
+                stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, start_new_session=True)
+        ready = [f"{self.bin_dir}/pg_isready", "-q", "-h", self.folder, "-U", "app", "-d", "postgres"]
+        return subprocess.run(ready, check=False).returncode == 0
+
+    def kill9(self):
+        self.process.kill()
+        self.process.wait(30)
 
     def stop(self):
         self.process.send_signal(signal.SIGQUIT)
@@ -374,13 +391,18 @@ class Stack:
     def logs(self):
         return "\n".join(f"---- {proc!r}\n{end_of(proc.path)}" for proc in self.procs)
 
+    def end_processes(self):
+        """What was wrong with their lives, as texts."""
+        problems, procs, self.procs = [], self.procs, []
+        for proc in procs:
+            proc.send(signal.SIGTERM, *([0] if proc.running() else []))
+        for proc in procs:
+            problems += proc.finish(self.expected_errors)
+        return problems
+
     def close(self):
         """Ends everything and leaves nothing; what was wrong, as texts."""
-        problems = []
-        for proc in self.procs:
-            proc.send(signal.SIGTERM, *([0] if proc.running() else []))
-        for proc in self.procs:
-            problems += proc.finish(self.expected_errors)
+        problems = self.end_processes()
         self.redis.kill9()
         if self._db is not None:
             self._db.close()

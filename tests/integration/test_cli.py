@@ -402,10 +402,11 @@ def test_status_attention(history):
     assert {(row["what"], row["reason"], row["count"]) for row in found["postgresql"]["attention"]} == {
         ("job dead", "exhausted", 1), ("event quarantined", "other_company", 1),
         ("payment in review", "unknown_plan", 1)}
+    assert found["postgresql"]["held"] == []
     add_event(history, "msg_other_too", "quarantined", "other_company")
     people = history.cli("status", check=False).stdout
     for line in ("2 events quarantined (other_company): whopline events --status quarantined",
-                 "1 job dead (exhausted): whopline events --status dead",
+                 "1 job dead (exhausted): whopline jobs ls --state dead",
                  "1 payment in review (unknown_plan): whopline credits review list",
                  "0 unrelayed (not yet in Redis)"):
         assert line in people
@@ -502,6 +503,9 @@ WRONG_USAGE = (
     ["stauts"], ["status", "now"], ["events", "shwo"], ["events", "--limit", "0"], ["events", "--status", "lost"], ["events", "show"],
     ["trace"], ["trace", "a", "b"], ["credits"], ["credits", "plan"], ["send"], ["send", "--count", "0", "x"],
     ["send", "payment.suceeded"], ["send", "payment.succeeded", "--amount", "1.2.3"], ["send", "payment.succeeded", "--set", "x"],
+    ["queue", "halt"], ["queue", "pause", "credits"], ["workers", "all"], ["jobs", "lst"], ["jobs", "show"], ["jobs", "ls", "x"],
+    ["jobs", "requeue"], ["jobs", "drop", "--all"], ["jobs", "ls", "--since", "noon"], ["events", "dead", "kill"],
+    ["audit", "all"], ["fsck", "now"], ["fsck", "--yes"], ["rebuild", "now"],
     ["migrate", "--now"], ["sample", "--timeout", "0"], ["config"], ["config", "all"],
 )
 
@@ -516,7 +520,8 @@ def test_wrong_usage_ends_with_2_and_one_line(stack):
 def test_help_and_version(stack):
     assert "did you mean \"status\"" in stack.cli("stauts", check=False).stderr
     whole = stack.cli("--help").stdout
-    for name in ("status", "events", "trace", "credits", "send", "migrate", "sample", "config"):
+    for name in ("status", "events", "trace", "credits", "send", "migrate", "sample", "config", "jobs", "queue", "workers",
+                 "fsck", "rebuild", "audit"):
         assert name in whole
         assert stack.cli("help", name).stdout == stack.cli(name, "--help").stdout
     assert stack.cli("--version").stdout.startswith("whopline ")

@@ -46,7 +46,7 @@ def at_rest(stack):
     queued = stack.sql("SELECT count(*) FROM jobs WHERE state = 'queued'")[0][0]
     redis = stack.redis.client()
     waiting = sum(redis.xlen(name) for name in redis.scan_iter("wl:*", _type="stream"))
-    waiting += sum(redis.zcard(name) for name in redis.scan_iter("wl:*", _type="zset"))
+    waiting += sum(redis.zcard(name) for name in redis.scan_iter("wl:*:z", _type="zset"))
     return queued == 0 and waiting == 0
 
 

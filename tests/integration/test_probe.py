@@ -6,6 +6,7 @@ import time
 import uuid
 
 import harness
+import whop
 import wire
 
 STREAM = "wl:{0}:q:probe"
@@ -307,3 +308,47 @@ def test_a_slow_mark_does_not_hide_what_redis_has_lost(stack):
 def stopped(pid):
     with open(f"/proc/{pid}/stat", encoding="ascii") as stat:
         return stat.read().rsplit(")", 1)[1].split()[0] == "T"
+
+
+def lease(stack):
+    return int(stack.env["LEASE_MS"]) / 1000
+
+
+def test_a_killed_workers_full_batch_runs_elsewhere(stack):
+    """128 events in one transaction that was never committed: elsewhere within a lease and 10 s."""
+    redis = stack.redis.client()
+    stack.start("ingest")
+    with whop.Sender(stack) as sender:
+        for _ in range(128):
+            headers, raw = whop.request(whop.payment("v1"))
+            assert sender.post(headers, raw) == 200
+    first = stack.start("journal", env={"SLOTS": 1}, fault="before_pg_commit:kill")
+    first.wait_exit()
+    assert redis.xpending("wl:{0}:events", "g")["pending"] == 128
+    stack.start("journal")
+    stack.eventually(lambda: stack.sql("SELECT count(*) FROM webhook_events") == [(128,)], lease(stack) + 10)
+    stack.eventually(lambda: redis.xlen("wl:{0}:events") == 0)
+
+
+def test_redis_away_for_two_leases_steals_no_live_job(stack):
+    """Each worker says first what it still runs, and takes nothing over before a lease has passed."""
+    workers = [start(stack), stack.start("probe"), stack.start("probe")]
+    jobs = put(stack, "sleep", [f"n{i}" for i in range(6)], number=int(4000 * lease(stack)))
+    redis = stack.redis.client()
+    stack.eventually(lambda: redis.xpending(STREAM, "g")["pending"] == 6)
+    stack.redis.kill9()
+    time.sleep(2 * lease(stack))
+    stack.redis.start()
+    stack.eventually(lambda: in_state(stack, "done", jobs) == 6, 4 * lease(stack) + 10)
+    assert all(effects(stack, job) == 1 for job in jobs)
+    for worker in workers:
+        assert "took over" not in worker.log() and "lease lost" not in worker.log()
+
+
+def test_first_job_after_a_restart_of_redis(stack):
+    start(stack)
+    for i in range(3):
+        stack.redis.kill9()
+        stack.redis.start()
+        job = put_one(stack, "effect", f"n{i}")
+        stack.eventually(lambda job=job: state(stack, job)[0] == "done", 3)

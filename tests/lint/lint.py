@@ -10,7 +10,7 @@ import re
 import sys
 import tempfile
 
-PRODUCT = ("common", "ingest", "workers", "cli")
+PRODUCT = ("common", "ingest", "workers", "report", "cli")
 SKIPPED = {".git", ".dev", "build", "__pycache__", ".pytest_cache"}
 
 

@@ -5,7 +5,8 @@ import sys
 
 import lint
 
-TEXTS = {"deploy/env.example": "example", "docs/settings.md": "reference"}
+TEXTS = {"deploy/env.example": "example", "docs/settings.md": "reference",
+         "docs/metrics.md": "metrics"}
 
 
 def generate(program, verb):

@@ -90,6 +90,23 @@ static void test_values(void **state)
     unload(&loaded);
 }
 
+/* Set to nothing is not set, but where the default has to be switched off. */
+static void test_set_to_nothing(void **state)
+{
+    (void)state;
+    struct loaded loaded;
+    load(&loaded, CONFIG_INGEST, ENV(NEEDED, "HTTP_LISTEN", "", "PRIVATE_LISTEN", ""));
+    assert_string_equal(loaded.config.http_listen, "0.0.0.0:8080");
+    assert_string_equal(loaded.config.private_listen, "");
+    unload(&loaded);
+    load(&loaded, CONFIG_INGEST, ENV(NEEDED, "PRIVATE_LISTEN", " \n"));
+    assert_string_equal(loaded.config.private_listen, "");
+    unload(&loaded);
+    load(&loaded, CONFIG_INGEST, ENV(NEEDED));
+    assert_string_equal(loaded.config.private_listen, "127.0.0.1:9100");
+    unload(&loaded);
+}
+
 static void test_problems_all_at_once(void **state)
 {
     (void)state;
@@ -172,11 +189,9 @@ static void test_generated_texts(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_defaults),
-        cmocka_unit_test(test_values),
-        cmocka_unit_test(test_problems_all_at_once),
-        cmocka_unit_test(test_secret_files),
-        cmocka_unit_test(test_generated_texts),
+        cmocka_unit_test(test_defaults),       cmocka_unit_test(test_values),
+        cmocka_unit_test(test_set_to_nothing), cmocka_unit_test(test_problems_all_at_once),
+        cmocka_unit_test(test_secret_files),   cmocka_unit_test(test_generated_texts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -49,8 +49,45 @@ static void test_parse(void **state)
     }
 }
 
+static void ignore(uv_stream_t *listener, int status)
+{
+    (void)listener;
+    (void)status;
+}
+
+/* A port of one's own is refused to others; a shared one to those who want it alone. */
+static void test_sharing(void **state)
+{
+    static const struct {
+        enum net_sharing first;
+        enum net_sharing second;
+        bool refused;
+    } cases[] = {{NET_ALONE, NET_ALONE, true},
+                 {NET_ALONE, NET_SHARED, true},
+                 {NET_SHARED, NET_ALONE, true},
+                 {NET_SHARED, NET_SHARED, false}};
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        uv_loop_t loop;
+        uv_tcp_t handles[2];
+        char name[NET_NAME_MAX];
+        assert_int_equal(uv_loop_init(&loop), 0);
+        struct err err = net_listen(&loop, "127.0.0.1:0", 1, cases[i].first, ignore, &handles[0]);
+        assert_false(err_failed(&err));
+        net_name(&handles[0], name);
+        err = net_listen(&loop, name, 1, cases[i].second, ignore, &handles[1]);
+        if (err_failed(&err) != cases[i].refused)
+            fail_msg("case %zu: %s", i, err_text(&err));
+        for (size_t h = 0; h < 2; h++)
+            uv_close((uv_handle_t *)&handles[h], NULL);
+        uv_run(&loop, UV_RUN_DEFAULT);
+        assert_int_equal(uv_loop_close(&loop), 0);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_parse)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_parse),
+                                       cmocka_unit_test(test_sharing)};
     return cmocka_run_group_tests_name("net", tests, NULL, NULL);
 }

@@ -1,6 +1,7 @@
 /* The Redis client against a server that says what the test wants: replies cut at every byte, a
  * lost connection, silence, NOSCRIPT. Each command's callback fires exactly once, whatever happens.
  * (That it speaks with a real Redis is shown by every integration test.) */
+#include "base/buf.h"
 #include "base/clock.h"
 #include "io/redis.h"
 
@@ -206,6 +207,123 @@ static void test_cut_everywhere(void **state)
     }
 }
 
+/* What a worker hears on a connection: the greeting, then START, XREADGROUP, an empty read, DONE
+ * and a refusal. Recorded from Redis 7.0, with shorter ids. */
+static const char greeting[] = "+OK\r\n" BULK_SHA;
+static const char *const replies[] = {
+    "*2\r\n:2\r\n*4\r\n$2\r\nid\r\n$3\r\nj.0\r\n$3\r\njob\r\n$4\r\n\x93\xa1k\x01\r\n",
+    "*1\r\n*2\r\n$3\r\nq:x\r\n*1\r\n*2\r\n$3\r\n1-0\r\n*2\r\n$2\r\nid\r\n$3\r\nj.0\r\n",
+    "*-1\r\n",
+    ":1\r\n",
+    "-WRONGTYPE no stream\r\n",
+};
+
+/* A client whose first connection ends after `cut` bytes of that. */
+struct trial {
+    struct server server;
+    struct redis *redis;
+    size_t cut;
+    bool sent;
+    int again_sent;
+    struct seen seen[ARRAY_LEN(replies)];
+    struct seen again;
+};
+
+static void trial_start(struct trial *trial, uv_loop_t *loop, const struct buf *all)
+{
+    const struct reply again = TEXT_REPLY("AGAIN", ":1\r\n");
+    const size_t greeted = sizeof greeting - 1;
+    struct reply(*script)[8] = trial->server.script;
+    bool early = trial->cut < greeted;
+    trial->server.connections = 2;
+    script[0][0] = (struct reply){"SCRIPT", all->ptr, early ? trial->cut : greeted};
+    if (!early)
+        script[0][1] = (struct reply){"LAST", all->ptr + greeted, trial->cut - greeted};
+    script[1][0] = (struct reply){"SCRIPT", all->ptr, greeted};
+    if (early)
+        script[1][1] = (struct reply){"LAST", all->ptr + greeted, all->len - greeted};
+    script[1][early ? 2 : 1] = again;
+    server_start(&trial->server);
+    trial->redis = client_new(loop, trial->server.url, 1);
+}
+
+/* Does what can be done now. True when all is answered, in the end on a second connection. */
+static bool trial_goes_on(struct trial *trial)
+{
+    const struct span command[] = {SPAN("ECHO")};
+    const struct span last[] = {SPAN("LAST")};
+    const struct span again[] = {SPAN("AGAIN")};
+    bool ready = redis_is_ready(trial->redis);
+    if (!trial->sent && ready) {
+        trial->sent = true;
+        for (size_t i = 0; i < ARRAY_LEN(replies); i++)
+            redis_command(trial->redis, i + 1 < ARRAY_LEN(replies) ? command : last, 1, on_reply,
+                          &trial->seen[i]);
+        return false;
+    }
+    for (size_t i = 0; i < ARRAY_LEN(replies); i++)
+        if (trial->seen[i].calls == 0)
+            return false;
+    if (trial->again.calls > 0 && trial->again.code == ERR_OK)
+        return true;
+    /* The first connection may be about to end. */
+    if (ready && trial->again.calls == trial->again_sent) {
+        trial->again_sent++;
+        redis_command(trial->redis, again, 1, on_reply, &trial->again);
+    }
+    return false;
+}
+
+/* Each callback has fired once: with its reply if that had come whole. */
+static void trial_end(struct trial *trial)
+{
+    size_t come = sizeof greeting - 1;
+    bool early = trial->cut < come;
+    for (size_t i = 0; i < ARRAY_LEN(replies); i++) {
+        come += strlen(replies[i]);
+        bool whole = early || come <= trial->cut;
+        enum err_code answer = replies[i][0] == '-' ? ERR_REDIS_REPLY : ERR_OK;
+        assert_int_equal(trial->seen[i].calls, 1);
+        assert_int_equal(trial->seen[i].code, whole ? answer : ERR_REDIS_DOWN);
+    }
+    assert_int_equal(trial->again.calls, trial->again_sent);
+    redis_close(trial->redis);
+}
+
+/* All at once, since each waits for its reconnection. */
+static void test_a_conversation_is_cut_everywhere(void **state)
+{
+    struct buf all = {0};
+    uv_loop_t loop;
+    size_t left;
+    (void)state;
+    uv_loop_init(&loop);
+    buf_add_text(&all, greeting);
+    for (size_t i = 0; i < ARRAY_LEN(replies); i++)
+        buf_add_text(&all, replies[i]);
+    size_t count = all.len + 1;
+    struct trial *trials = mem_zalloc(count * sizeof *trials);
+    for (size_t i = 0; i < count; i++) {
+        trials[i].cut = i;
+        trial_start(&trials[i], &loop, &all);
+    }
+    int64_t until = clock_mono_ms() + 10LL * TIMEOUT_MS;
+    do {
+        left = 0;
+        for (size_t i = 0; i < count; i++)
+            left += !trial_goes_on(&trials[i]);
+    } while (left > 0 && clock_mono_ms() < until && uv_run(&loop, UV_RUN_ONCE) != 0);
+    assert_int_equal(left, 0);
+    for (size_t i = 0; i < count; i++)
+        trial_end(&trials[i]);
+    uv_run(&loop, UV_RUN_DEFAULT);
+    assert_int_equal(uv_loop_close(&loop), 0);
+    for (size_t i = 0; i < count; i++)
+        server_stop(&trials[i].server);
+    free(trials);
+    buf_close(&all);
+}
+
 static void test_garbage_and_extra_replies(void **state)
 {
     static const char *const texts[] = {"?what\r\n", ":1\r\n:2\r\n:3\r\n:4\r\n"};
@@ -305,6 +423,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cut_everywhere),
+        cmocka_unit_test(test_a_conversation_is_cut_everywhere),
         cmocka_unit_test(test_garbage_and_extra_replies),
         cmocka_unit_test(test_silence_is_a_broken_connection),
         cmocka_unit_test(test_loading_drops_the_connection),

@@ -1,8 +1,8 @@
-#include "ingest/private.h"
+#include "runtime/private.h"
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "io/net.h"
+#include "codec/http1.h"
 
 #include <stdlib.h>
 
@@ -78,32 +78,26 @@ static void answer(struct private_conn *conn, int status)
 
 /* --- what is asked --------------------------------------------------------------------------- */
 
+static int give_metrics(struct private *private, struct buf *out)
+{
+    private->pages.metrics(private->pages.data, out);
+    return 200;
+}
+
 static int give_live(struct private *private, struct buf *out)
 {
-    (void)private;
-    buf_add_text(out, "ok\n");
-    return 200;
+    return private->pages.live(private->pages.data, out);
 }
 
 static int give_ready(struct private *private, struct buf *out)
 {
-    struct metrics_gauges gauges = server_gauges(private->server);
-    const char *why = private->server->draining ? "draining\n" : "waiting for Redis\n";
-    buf_add_text(out, gauges.ready ? "ok\n" : why);
-    return gauges.ready ? 200 : 503;
-}
-
-static int give_metrics(struct private *private, struct buf *out)
-{
-    struct metrics_gauges gauges = server_gauges(private->server);
-    metrics_write(private->server->metrics, &gauges, out);
-    return 200;
+    return private->pages.ready(private->pages.data, out);
 }
 
 static const struct {
     const char *path;
     int (*give)(struct private *private, struct buf *out);
-} pages[] = {
+} paths[] = {
     {"/livez", give_live},
     {"/readyz", give_ready},
     {"/metrics", give_metrics},
@@ -111,10 +105,10 @@ static const struct {
 
 static int give_page(struct private_conn *conn, const struct http1_request *request)
 {
-    for (size_t i = 0; i < ARRAY_LEN(pages); i++) {
-        if (!span_equal(request->path, span_of(pages[i].path)))
+    for (size_t i = 0; i < ARRAY_LEN(paths); i++) {
+        if (!span_equal(request->path, span_of(paths[i].path)))
             continue;
-        return request->method == HTTP1_GET ? pages[i].give(conn->private, &conn->body) : 405;
+        return request->method == HTTP1_GET ? paths[i].give(conn->private, &conn->body) : 405;
     }
     return 404;
 }
@@ -183,37 +177,36 @@ static void on_connection(uv_stream_t *listener, int status)
 
 /* --- life ------------------------------------------------------------------------------------ */
 
-void private_check(const struct config *config, struct buf *problems)
+void private_check(const char *setting, const char *address, struct buf *problems)
 {
-    struct sockaddr_storage address;
-    if (text_is_empty(config->private_listen))
+    struct sockaddr_storage parsed;
+    if (text_is_empty(address))
         return;
-    struct err err = net_parse(config->private_listen, &address);
+    struct err err = net_parse(address, &parsed);
     if (err_failed(&err))
-        buf_printf(problems, "PRIVATE_LISTEN: %s\n", err_text(&err));
+        buf_printf(problems, "%s: %s\n", setting, err_text(&err));
 }
 
-void private_init(struct private *private, const struct server *server)
+void private_init(struct private *private, uv_loop_t *loop, const struct private_pages *pages)
 {
     memset(private, 0, sizeof *private);
-    private->server = server;
-    uv_timer_init(server->loop, &private->sweep);
+    private->loop = loop;
+    private->pages = *pages;
+    uv_timer_init(loop, &private->sweep);
     private->sweep.data = private;
 }
 
-struct err private_listen(struct private *private)
+struct err private_listen(struct private *private, const char *address, enum net_sharing sharing)
 {
-    const struct server *server = private->server;
-    if (text_is_empty(server->config->private_listen))
+    if (text_is_empty(address))
         return ERR_NONE;
     private->listener_open = true;
-    struct err err = net_listen(server->loop, server->config->private_listen, BACKLOG,
-                                on_connection, &private->listener);
+    struct err err =
+        net_listen(private->loop, address, BACKLOG, sharing, on_connection, &private->listener);
     private->listener.data = private;
     if (!err_failed(&err)) {
-        char name[NET_NAME_MAX];
-        net_name(&private->listener, name);
-        log_info(MODULE, "listening", LOG_TEXT("address", name));
+        net_name(&private->listener, private->address);
+        log_info(MODULE, "listening", LOG_TEXT("address", private->address));
     }
     return err;
 }

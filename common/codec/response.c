@@ -1,4 +1,4 @@
-#include "ingest/response.h"
+#include "codec/response.h"
 
 #include <stdio.h>
 #include <time.h>

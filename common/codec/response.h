@@ -1,7 +1,8 @@
-#ifndef WHOPLINE_INGEST_RESPONSE_H
-#define WHOPLINE_INGEST_RESPONSE_H
-/* The bytes of an answer's head. The public listener never sends a body: a sender needs the status
- * and nobody else should learn anything. One struct response_clock per thread. */
+#ifndef WHOPLINE_RESPONSE_H
+#define WHOPLINE_RESPONSE_H
+/* The bytes of the head of an HTTP answer. ingest's public listener never sends a body: a sender
+ * needs the status and nobody else should learn anything; private listeners send theirs behind the
+ * head. One struct response_clock per thread. */
 #include "base/base.h"
 
 enum {

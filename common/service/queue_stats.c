@@ -1,0 +1,138 @@
+#include "service/queue_stats.h"
+
+#include "service/scripts.h"
+
+#include <stdio.h>
+
+/* --- Redis ----------------------------------------------------------------------------------- */
+
+struct asking {
+    size_t left;
+    struct err err; /* the last one */
+};
+
+struct answer {
+    struct asking *asking;
+    struct queue_stats *queue; /* one of the two */
+    int64_t *number;
+};
+
+static void on_answer(const struct err *err, const struct redis_reply *reply, void *data)
+{
+    struct answer *answer = data;
+    answer->asking->left--;
+    if (err != NULL) {
+        answer->asking->err = *err;
+        return;
+    }
+    if (answer->number != NULL) {
+        *answer->number = redis_reply_integer(reply);
+        return;
+    }
+    *answer->queue = (struct queue_stats){
+        .depth = redis_reply_integer(redis_reply_at(reply, 0)),
+        .pending = redis_reply_integer(redis_reply_at(reply, 1)),
+        .delayed = redis_reply_integer(redis_reply_at(reply, 2)),
+        .oldest_ms = redis_reply_integer(redis_reply_at(reply, 3)),
+        .idle_ms = redis_reply_integer(redis_reply_at(reply, 4)),
+        .consumers = redis_reply_integer(redis_reply_at(reply, 5)),
+    };
+}
+
+struct err queue_stats_ask_redis(struct redis *redis, const char *prefix, struct redis_stats *out)
+{
+    struct asking asking = {.left = QUEUE_COUNT + 1, .err = ERR_NONE};
+    struct answer answers[QUEUE_COUNT + 1];
+    char key[KEY_MAX];
+    char delayed[KEY_MAX];
+    TRY(redis_wait_ready(redis));
+    for (size_t i = 0; i < QUEUE_COUNT; i++) {
+        key_stream(prefix, (enum queue_name)i, key);
+        key_delayed(prefix, (enum queue_name)i, delayed);
+        const struct span args[] = {span_of(key), span_of(delayed), SPAN(KEYS_GROUP)};
+        answers[i] = (struct answer){.asking = &asking, .queue = &out->queues[i]};
+        redis_eval(redis, SCRIPT_STATS, 2, args, ARRAY_LEN(args), on_answer, &answers[i]);
+    }
+    key_events_dead(prefix, key);
+    const struct span args[] = {SPAN("XLEN"), span_of(key)};
+    answers[QUEUE_COUNT] = (struct answer){.asking = &asking, .number = &out->events_dead};
+    redis_command(redis, args, ARRAY_LEN(args), on_answer, &answers[QUEUE_COUNT]);
+    redis_settle(redis, &asking.left);
+    return asking.err;
+}
+
+/* --- PostgreSQL ------------------------------------------------------------------------------ */
+
+/* Rows of (what, label, count). Each count is over an index of just these rows. */
+static const char question[] =
+    "SELECT 'dead', kind, count(*) FROM"
+    " (SELECT kind FROM jobs WHERE state = 'dead' LIMIT $1::bigint) d GROUP BY kind"
+    " UNION ALL SELECT 'parked', COALESCE(error, ''), count(*) FROM"
+    " (SELECT error FROM jobs WHERE state = 'parked' LIMIT $1::bigint) p GROUP BY 2"
+    " UNION ALL SELECT 'unrelayed', '', count(*) FROM"
+    " (SELECT 1 FROM jobs WHERE state = 'queued' AND NOT bulk AND relayed_at IS NULL"
+    "  AND due_at <= whopline_now() LIMIT $1::bigint) u"
+    " UNION ALL SELECT 'bulk', '', count(*) FROM"
+    " (SELECT 1 FROM jobs WHERE state = 'queued' AND bulk AND relayed_at IS NULL"
+    "  LIMIT $1::bigint) b"
+    " UNION ALL SELECT 'tenants', status, count(*) FROM tenants WHERE status <> 'active'"
+    " GROUP BY status"
+    " UNION ALL SELECT 'held', queue, 1 FROM queue_controls"
+    " UNION ALL SELECT 'last_event', '', (extract(epoch FROM whopline_now() - received_at)"
+    "  * 1000)::bigint FROM (SELECT max(received_at) AS received_at FROM webhook_events) e"
+    " WHERE received_at IS NOT NULL";
+
+static size_t kind_index(const char *label)
+{
+    enum job_kind kind;
+    return job_kind_find(span_of(label), &kind) ? (size_t)kind : JOB_KIND_COUNT;
+}
+
+static size_t error_index(const char *label)
+{
+    enum err_code code;
+    return err_code_find(label, &code) ? (size_t)code : ERR_CODE_COUNT;
+}
+
+static void take_tenants(struct pg_stats *out, const char *status, int64_t count)
+{
+    if (out->tenant_states == ARRAY_LEN(out->tenants))
+        return;
+    size_t i = out->tenant_states++;
+    snprintf(out->tenants[i].status, sizeof out->tenants[i].status, "%s", status);
+    out->tenants[i].count = count;
+}
+
+static void take_held(struct pg_stats *out, const char *queue)
+{
+    for (size_t i = 0; i < QUEUE_COUNT; i++)
+        if (strcmp(queue_text((enum queue_name)i), queue) == 0)
+            out->queue_paused[i] = true;
+}
+
+static void take_row(struct pg_stats *out, const char *what, const char *label, int64_t count)
+{
+    if (strcmp(what, "dead") == 0)
+        out->dead[kind_index(label)] += count;
+    else if (strcmp(what, "parked") == 0)
+        out->parked[error_index(label)] += count;
+    else if (strcmp(what, "unrelayed") == 0)
+        out->unrelayed = count;
+    else if (strcmp(what, "bulk") == 0)
+        out->bulk_waiting = count;
+    else if (strcmp(what, "tenants") == 0)
+        take_tenants(out, label, count);
+    else if (strcmp(what, "held") == 0)
+        take_held(out, label);
+    else if (strcmp(what, "last_event") == 0)
+        out->last_event_ms = count > 0 ? count : 0;
+}
+
+struct err queue_stats_ask_pg(struct pg *pg, struct pg_stats *out)
+{
+    *out = (struct pg_stats){.last_event_ms = -1};
+    TRY(PG_EXEC(pg, question, pg_integer(QUEUE_STATS_ROWS_MAX)));
+    for (size_t row = 0; row < pg_rows(pg); row++)
+        take_row(out, pg_get(pg, row, 0), pg_get(pg, row, 1), pg_get_integer(pg, row, 2));
+    return ERR_NONE;
+}

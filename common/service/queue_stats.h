@@ -1,0 +1,44 @@
+#ifndef WHOPLINE_QUEUE_STATS_H
+#define WHOPLINE_QUEUE_STATS_H
+/* How the installation stands: what waits in each queue, and what waits for a person. Blocking, for
+ * a program that owns both connections. The cost is bounded: one small script a queue, and one
+ * statement that counts no further than QUEUE_STATS_ROWS_MAX rows of a sort. */
+#include "io/pg.h"
+#include "io/redis.h"
+#include "service/queue.h"
+
+enum { QUEUE_STATS_ROWS_MAX = 10000, QUEUE_STATS_TENANT_STATES = 8 };
+
+struct queue_stats {
+    int64_t depth; /* nobody has been given them */
+    int64_t pending;
+    int64_t delayed;
+    int64_t oldest_ms; /* age of the oldest nobody has been given; -1: none */
+    int64_t idle_ms;   /* since the oldest pending was prolonged; -1: none */
+    int64_t consumers;
+};
+
+struct redis_stats {
+    struct queue_stats queues[QUEUE_COUNT];
+    int64_t events_dead;
+};
+
+struct pg_stats {
+    int64_t dead[JOB_KIND_COUNT + 1];   /* last: kinds this program does not know */
+    int64_t parked[ERR_CODE_COUNT + 1]; /* last: no error, or one this program does not know */
+    int64_t unrelayed;
+    int64_t bulk_waiting;
+    int64_t last_event_ms; /* age; -1: there never was one */
+    bool queue_paused[QUEUE_COUNT];
+    struct {
+        char status[32];
+        int64_t count;
+    } tenants[QUEUE_STATS_TENANT_STATES]; /* that are not active */
+    size_t tenant_states;
+};
+
+MUST_CHECK struct err queue_stats_ask_redis(struct redis *redis, const char *prefix,
+                                            struct redis_stats *out);
+MUST_CHECK struct err queue_stats_ask_pg(struct pg *pg, struct pg_stats *out);
+
+#endif

@@ -1,0 +1,267 @@
+"""What must be so after a seed. Each check yields its violations as texts."""
+import http.client
+import re
+import signal
+import time
+
+import psycopg2
+import redis
+
+import harness
+
+STORE_AWAY = (psycopg2.OperationalError, psycopg2.InterfaceError, redis.RedisError)
+JOB_KEY = re.compile(rb":seen:[0-9a-f]{8}-[0-9a-f-]{27}\.\d+$")
+DEAD_LINE = re.compile(r'msg="?dead\b.*')
+JOB_IN_LINE = re.compile(r'\bjob="?([0-9a-f-]{36})')
+SHOWN = 8
+STILL_S = 18  # a dozen leases
+
+
+def few(items):
+    items = sorted(items)
+    return f"{len(items)}: {', '.join(map(str, items[:SHOWN]))}{', ...' if len(items) > SHOWN else ''}"
+
+
+# ---- draining
+
+def waiting(seed):
+    """What is still to be done, by name; {} when all is settled, None if a store did not answer."""
+    world, senders = seed.world, seed.senders
+    queued = world.direct("SELECT count(*) FROM jobs WHERE state = 'queued'")
+    streams = world.streams()
+    if queued is None or streams is None:
+        return None
+    left = {"deliveries": senders.left, "queued rows": queued[0][0], **streams}
+    left.pop("wl:{0}:events:dead", None)
+    return {name: count for name, count in left.items() if count}
+
+
+def drain(seed, limit_s):
+    """Until nothing waits any more, twice in a row. A violation if that takes too long, or if nothing
+    moves for as long as several deaths in a row may take."""
+    began = moved = time.monotonic()
+    calm, left, before = 0, None, None
+    while calm < 2:
+        seed.world.tick()
+        now = time.monotonic()
+        if now - began > limit_s or now - moved > STILL_S * harness.SLOW:
+            yield f"stall: {now - began:.0f} s after the last fault there is still {left}\n{dump(seed)}"
+            return
+        left = waiting(seed)
+        if left != before:
+            before, moved = left, now
+        calm = calm + 1 if left == {} else 0
+        time.sleep(0.1)
+
+
+def dump(seed):
+    """What is stuck where."""
+    world, lines = seed.world, []
+    for row in world.direct("""SELECT id, gen, kind, state, attempts, bulk, relayed_at, due_at, reason FROM jobs
+                               WHERE state = 'queued' ORDER BY due_at LIMIT 20""") or []:
+        lines.append("  row " + " ".join(map(str, row)))
+    client = world.redis.client()
+    for name in sorted(client.scan_iter("wl:*", _type="stream")):
+        lines.append(f"  stream {name.decode()}: {client.xlen(name)} entries")
+        for group in client.xinfo_groups(name):
+            lines.append(f"    group pending={group['pending']} last={group['last-delivered-id'].decode()}")
+            for entry in client.xpending_range(name, group["name"], "-", "+", 10):
+                lines.append(f"    pending {entry['message_id'].decode()} {entry['consumer'].decode()} "
+                             f"idle={entry['time_since_delivered']} deliveries={entry['times_delivered']}")
+        for entry, fields in client.xrange(name, count=5):
+            lines.append(f"    entry {entry.decode()} {fields.get(b'id')} {fields.get(b'kind')}")
+    for name in sorted(client.scan_iter("wl:*:z", _type="zset")):
+        lines.append(f"  delayed {name.decode()}: {client.zrange(name, 0, 5, withscores=True)}")
+    for one in world.instances:
+        lines.append(f"  {one.name} {one.proc!r} armed={one.armed!r}")
+    return "\n".join(lines)
+
+
+# ---- events and money
+
+def events(seed):
+    rows = seed.world.sql("SELECT id, status FROM webhook_events")
+    known, sent = {row[0] for row in rows}, seed.events.event_ids
+    if lost := seed.senders.acknowledged - known:
+        yield f"acknowledged and lost: events {few(lost)}"
+    if strange := known - sent:
+        yield f"never sent and journalled: events {few(strange)}"
+    if odd := [row[0] for row in rows if row[1] != "routed"]:
+        yield f"not routed: events {few(odd)}"
+    twice = seed.world.sql("""SELECT event_id FROM jobs WHERE queue = 'credits' GROUP BY event_id
+                              HAVING count(*) <> 1""")
+    if twice:
+        yield f"not exactly one job: events {few(row[0] for row in twice)}"
+    none = seed.world.sql("""SELECT e.id FROM webhook_events e LEFT JOIN jobs j ON j.event_id = e.id
+                             WHERE j.id IS NULL""")
+    if none:
+        yield f"without a job: events {few(row[0] for row in none)}"
+
+
+def money(seed):
+    wanted = seed.events.credits
+    rows = seed.world.sql("""SELECT source_id, count(*), sum(amount) FROM credit_transactions
+                             WHERE source_type = 'payment' AND kind = 'topup' GROUP BY source_id""")
+    found = {row[0]: row for row in rows}
+    if twice := [row[0] for row in rows if row[1] != 1]:
+        yield f"granted more than once: payments {few(twice)}"
+    if none := set(wanted) - set(found):
+        yield f"never granted: payments {few(none)}"
+    if wrong := [key for key, row in found.items() if row[1] == 1 and int(row[2]) != wanted.get(key)]:
+        yield f"wrong amount: payments {few(wrong)}"
+    held = {row[0]: int(row[1]) for row in seed.world.sql("SELECT owner_id, credits_balance FROM credit_accounts")}
+    if held != seed.events.balances() and not (twice or none or wrong):
+        yield f"wrong balance: users {few(set(held.items()) ^ set(seed.events.balances().items()))}"
+    ledger = {row[0]: int(row[1]) for row in seed.world.sql(
+        """SELECT owner_id, sum(amount) FROM credit_transactions t JOIN credit_accounts a ON a.id = t.account_id
+           GROUP BY owner_id""")}
+    if held != ledger:
+        yield f"balance is not the sum of the ledger: users {few(set(held.items()) ^ set(ledger.items()))}"
+    states = dict(seed.world.sql("SELECT state, count(*) FROM jobs WHERE queue = 'credits' GROUP BY state"))
+    if states.get("done", 0) != len(wanted) or set(states) - {"done", "skipped"}:
+        yield f"credits jobs ended as {states}, with {len(wanted)} payments"
+
+
+# ---- jobs and effects
+
+def jobs(seed):
+    if not seed.jobs.all:
+        return
+    world = seed.world
+    rows = {row[0]: row[1:] for row in world.sql(
+        "SELECT id::text, kind, state, COALESCE(reason, '') FROM jobs WHERE queue = 'probe'")}
+    missing, wrong = [], []
+    for job in seed.jobs.all:
+        if job.volatile:
+            continue
+        kind, state, reason = rows.get(job.id, ("", "missing", ""))
+        if kind != job.kind:
+            missing.append(job.id)
+        elif state not in job.ends or (state == "dead" and job.reason not in reason):
+            wrong.append(f"{job.id} {job.kind} {job.label}: {state} {reason!r}")
+    if missing:
+        yield f"rows missing: {few(missing)}"
+    if wrong:
+        yield f"unexpected end: jobs {few(wrong)}"
+    added = [key for key in rows if key not in seed.jobs.by_id]
+    wanted = sum(job.number for job in seed.jobs.all if job.kind == "probe.chain")
+    if len(added) != wanted:
+        yield f"chains added {len(added)} jobs instead of {wanted}"
+    if odd := [key for key in added if rows[key][0] != "probe.chain" or rows[key][1] != "done"]:
+        yield f"unexpected end: jobs that chains added {few(odd)}"
+    yield from effects(seed, rows)
+
+
+def effects(seed, rows):
+    if seed.world.sql("SELECT to_regclass('probe_effects')")[0][0] is None:
+        yield "no whopline-probe has ever worked"
+        return
+    found = dict(seed.world.sql("SELECT job, count(*) FROM probe_effects GROUP BY job"))
+    more, less, strange = [], [], []
+    for key, (kind, state, _) in rows.items():
+        count, wanted = found.pop(f"{key}.0", 0), 1 if state == "done" else 0
+        if count > wanted:
+            more.append(f"{key} {kind} {state}: {count}")
+        elif count < wanted:
+            less.append(f"{key} {kind} {state}: {count}")
+    for job in seed.jobs.all:
+        if not job.volatile:
+            continue
+        count = found.pop(f"{job.id}.0", 0)
+        # A volatile job may run again after a death, and is lost with Redis' data.
+        if count < job.effects and not seed.chaos.flushed:
+            less.append(f"{job.id} {job.kind}: {count}")
+    strange = list(found)
+    if more:
+        yield f"more effects than one: jobs {few(more)}"
+    if less:
+        yield f"done without an effect: jobs {few(less)}"
+    if strange:
+        yield f"effects of unknown jobs: {few(strange)}"
+
+
+# ---- Redis
+
+def residue(seed):
+    """Nothing of any job is left, whoever lives or lives no more."""
+    client = seed.world.redis.client()
+    for name in sorted(client.scan_iter("wl:*", _type="stream")):
+        if count := client.xlen(name):
+            yield f"left in Redis: {count} entries in {name.decode()}"
+        for group in client.xinfo_groups(name):
+            if group["pending"]:
+                yield f"left in Redis: {group['pending']} pending in {name.decode()}"
+    for pattern, size in (("wl:*:z", client.zcard), ("wl:*:d", client.hlen)):
+        for name in sorted(client.scan_iter(pattern)):
+            yield f"left in Redis: {size(name)} delayed in {name.decode()}"
+    keys = [key.decode() for key in client.scan_iter("wl:*:seen:*", count=1000) if JOB_KEY.search(key)]
+    if keys:
+        yield f"left in Redis: keys {few(keys)}"
+
+
+# ---- processes
+
+def deaf(seed):
+    """Every process that lives does its work: consumers read, each scheduler relays alone."""
+    world, workers = seed.world, seed.world.of_kind("journal", "credits", "probe")
+    try:
+        harness.eventually(lambda: readers(world) == len(workers))
+    except AssertionError:
+        yield f"deaf: {readers(world)} of {len(workers)} workers read\n{dump(seed)}"
+    for one in world.of_kind("ingest"):
+        host, _, port = one.env["PRIVATE_LISTEN"].partition(":")
+        if not ready(host, int(port)):
+            yield f"deaf: {one.name} is not ready"
+    for one in world.of_kind("scheduler"):
+        others = [other for other in world.of_kind("scheduler") if other is not one and other.proc]
+        for other in others:
+            other.proc.popen.send_signal(signal.SIGSTOP)
+        canary = world.sql("""UPDATE jobs SET gen = gen + 1, state = 'queued', finished_at = NULL, relayed_at = NULL
+                              WHERE id = (SELECT id FROM jobs WHERE queue = 'credits' LIMIT 1) RETURNING id""")
+        try:
+            harness.eventually(lambda job=canary[0]: relayed(world, job))
+        except AssertionError:
+            yield f"deaf: {one.name} relays nothing"
+        for other in others:
+            other.proc.popen.send_signal(signal.SIGCONT)
+
+
+def relayed(world, job):
+    world.tick()
+    return world.sql("SELECT state FROM jobs WHERE id = %s", job)[0][0] != "queued"
+
+
+def readers(world):
+    """Connections that are in a read, or were a moment ago. (Redis 7.0 does not know of a consumer
+    that has never got anything.)"""
+    world.tick()
+    clients = world.redis.client().client_list()
+    return sum(1 for one in clients if one["cmd"] == "xreadgroup" and int(one["idle"]) <= 2)
+
+
+def ready(host, port):
+    link = http.client.HTTPConnection(host, port, timeout=3)
+    try:
+        link.request("GET", "/readyz")
+        return link.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        link.close()
+
+
+def logs(seed, procs, provoked):
+    """No sanitizer's report, no failed assertion, no line of level error that was not provoked."""
+    planted = {job.id for job in seed.jobs.all if "dead" in job.ends}
+    for proc in procs:
+        text = proc.log()
+        if harness.SANITIZER.search(text) or "REQUIRE" in text:
+            yield f"{proc.name} {proc.pid}: a sanitizer's report or a failed assertion\n{harness.end_of(proc.path)}"
+        for line in text.splitlines():
+            if not harness.ERROR_LINE.search(line) or any(part in line for part in provoked.get(proc.name, ())):
+                continue
+            job = JOB_IN_LINE.search(line)
+            if DEAD_LINE.search(line) and job and job.group(1) in planted:
+                continue
+            yield f"{proc.name} {proc.pid} logged an error: {line}"
+            break
