@@ -204,29 +204,36 @@ struct job *queue_take_start(const struct redis_reply *reply, struct span entry,
     return job;
 }
 
-/* stream, group, consumer and then the entries. */
-static void eval_entries(struct queue *queue, enum script script, const struct span *entries,
-                         size_t count, redis_callback *callback, void *data)
+/* Where the ids of this queue's jobs are noted with their entries; events' ids are only remembered.
+ */
+static struct span entry_notes(const struct queue *queue)
+{
+    return queue->name == QUEUE_events ? SPAN("") : span_of(queue->seen);
+}
+
+void queue_beat(struct queue *queue, const struct span *entries, size_t count,
+                redis_callback *callback, void *data)
 {
     struct span *args = mem_alloc((count + 3) * sizeof *args);
     args[0] = span_of(queue->stream);
     args[1] = SPAN(KEYS_GROUP);
     args[2] = span_of(queue->consumer);
     memcpy(args + 3, entries, count * sizeof *entries);
-    redis_eval(queue->redis, script, 1, args, count + 3, callback, data);
+    redis_eval(queue->redis, SCRIPT_BEAT, 1, args, count + 3, callback, data);
     free(args);
-}
-
-void queue_beat(struct queue *queue, const struct span *entries, size_t count,
-                redis_callback *callback, void *data)
-{
-    eval_entries(queue, SCRIPT_BEAT, entries, count, callback, data);
 }
 
 void queue_release(struct queue *queue, const struct span *entries, size_t count,
                    redis_callback *callback, void *data)
 {
-    eval_entries(queue, SCRIPT_RELEASE, entries, count, callback, data);
+    struct span *args = mem_alloc((count + 4) * sizeof *args);
+    args[0] = span_of(queue->stream);
+    args[1] = SPAN(KEYS_GROUP);
+    args[2] = span_of(queue->consumer);
+    args[3] = entry_notes(queue);
+    memcpy(args + 4, entries, count * sizeof *entries);
+    redis_eval(queue->redis, SCRIPT_RELEASE, 1, args, count + 4, callback, data);
+    free(args);
 }
 
 /* --- verdicts -------------------------------------------------------------------------------- */
@@ -310,9 +317,12 @@ void queue_bury(struct queue *queue, const struct job *job, const char *reason,
 void queue_promote(struct queue *queue, size_t count, redis_callback *callback, void *data)
 {
     char count_text[NUMBER_SIZE];
-    const struct span args[] = {span_of(queue->stream), span_of(queue->delayed),
-                                span_of(queue->fields), span_of(queue->control),
-                                number_span(count_text, (int64_t)count)};
+    const struct span args[] = {span_of(queue->stream),
+                                span_of(queue->delayed),
+                                span_of(queue->fields),
+                                span_of(queue->control),
+                                number_span(count_text, (int64_t)count),
+                                entry_notes(queue)};
     redis_eval(queue->redis, SCRIPT_PROMOTE, 4, args, ARRAY_LEN(args), callback, data);
 }
 

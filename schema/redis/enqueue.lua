@@ -3,9 +3,8 @@
 -- KEYS: queue's stream, ctl:<queue>, and unless the job is volatile, which is nobody's to repeat:
 -- seen:<uuid>.<gen>, :z.  ARGV: '1' for a job that may have been offered before, then the entry's
 -- fields, of which the first is the job's id.
--- seen has no expiry: DONE removes it. It holds the entry it was made for, so that it can be looked
--- for when the job is offered again: a stream may have been deleted. (PROMOTE and RELEASE make new entries
--- and leave seen as it is: then the job comes in twice, and its row decides.)
+-- seen has no expiry: DONE removes it. It holds the job's entry, which PROMOTE and RELEASE change, so
+-- that it can be looked for when the job is offered again: a stream may have been deleted.
 local known = KEYS[3] and redis.call('GET', KEYS[3])
 if known then
     local here = ARGV[1] ~= '1' or known == '' or redis.call('ZSCORE', KEYS[4], ARGV[3])

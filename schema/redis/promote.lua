@@ -1,5 +1,5 @@
 -- PROMOTE: what is due goes back to the stream.
--- KEYS: stream, :z, :d, ctl:<queue>.  ARGV: how many at most.
+-- KEYS: stream, :z, :d, ctl:<queue>.  ARGV: how many at most, prefix of seen keys ('' for events).
 -- Answers {how many, ms until the next or -1, whether an operator holds the queue}.
 local now = redis.call('TIME')
 local ms = string.format('%.0f', now[1] * 1000 + math.floor(now[2] / 1000))
@@ -9,7 +9,10 @@ for _, id in ipairs(due) do
     redis.call('ZREM', KEYS[2], id)
     redis.call('HDEL', KEYS[3], id)
     if packed then
-        redis.call('XADD', KEYS[1], '*', unpack(cmsgpack.unpack(packed)))
+        local entry = redis.call('XADD', KEYS[1], '*', unpack(cmsgpack.unpack(packed)))
+        if ARGV[2] ~= '' then
+            redis.call('SET', ARGV[2] .. id, entry, 'XX')
+        end
     end
 end
 local next = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')

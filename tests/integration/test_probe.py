@@ -366,3 +366,16 @@ def test_a_deleted_stream_comes_back(stack):
     stack.eventually(lambda: in_state(stack, "done", [*jobs, late]) == 21, 20)
     assert stack.sql("SELECT count(*), count(DISTINCT job) FROM probe_effects") == [(21, 21)]
     stack.eventually(lambda: is_clean(stack))
+
+
+def test_a_job_offered_again_while_it_is_tried_again_comes_in_once(stack):
+    """Each retry gives it another entry; the dedupe key follows."""
+    redis = stack.redis.client()
+    stack.start("scheduler", env={"RELAY_STALE_MS": 300})
+    stack.start("probe", env={"BACKOFF_BASE_MS": 200, "BACKOFF_MAX_MS": 200})
+    job = put_one(stack, "fail", "PG_CONFLICT", 1)
+    most = 0
+    ends = time.monotonic() + 4
+    while time.monotonic() < ends:
+        most = max(most, sum(redis.pipeline(transaction=True).xlen(STREAM).zcard(STREAM + ":z").execute()))
+    assert most == 1 and state(stack, job)[0] == "queued"
