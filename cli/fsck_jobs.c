@@ -31,7 +31,7 @@ struct suspects {
 
 static void write_id(const struct job_ref *ref, char out[ID_SIZE])
 {
-    snprintf(out, ID_SIZE, "%s.%lld", ref->id, (long long)ref->gen);
+    snprintf(out, ID_SIZE, "%.*s.%lld", UUID_TEXT_SIZE - 1, ref->id, (long long)ref->gen);
 }
 
 static bool parse_ref(const char *text, struct job_ref *out)

@@ -47,12 +47,13 @@ static struct err sweep(struct scheduler *scheduler, bool *bulk_waiting)
 {
     size_t rebuilt;
     struct relay_round round;
-    TRY(relay_check_epoch(&scheduler->relay, &rebuilt));
-    scheduler->overview.rebuilt += rebuilt;
-    if (rebuilt > 0)
-        log_warning("scheduler", "another Redis: queued jobs are offered again",
-                    LOG_INT("jobs", rebuilt));
     do {
+        /* Each time: a flood of bulk rows may keep this going for hours. */
+        TRY(relay_check_epoch(&scheduler->relay, &rebuilt));
+        scheduler->overview.rebuilt += rebuilt;
+        if (rebuilt > 0)
+            log_warning("scheduler", "another Redis: queued jobs are offered again",
+                        LOG_INT("jobs", rebuilt));
         TRY(relay_sweep(&scheduler->relay, &round));
         scheduler->overview.relayed += round.offered;
         if (round.offered > 0)
@@ -199,6 +200,7 @@ static struct err open_stores(struct scheduler *scheduler)
         .tenant_max = config->tenant_max_inflight,
     };
     TRY(redis_new(&options, &scheduler->relay.redis));
+    pg_limit(scheduler->relay.pg, config->max_run_ms); /* e.g. a row that somebody has locked */
     overview_init(&scheduler->overview, scheduler->relay.redis, scheduler->relay.pg, config);
     return ERR_NONE;
 }

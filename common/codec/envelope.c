@@ -150,7 +150,8 @@ static int64_t read_integer(struct reader *reader)
 
 struct err envelope_decode(struct span bytes, struct envelope *out)
 {
-    struct reader reader = {(const uint8_t *)bytes.ptr, bytes.len, bytes.ptr == NULL};
+    size_t len = bytes.ptr != NULL ? bytes.len : 0;
+    struct reader reader = {(const uint8_t *)bytes.ptr, len, false};
     if (read_array(&reader) < MEMBERS)
         reader.bad = true;
     out->kind = read_bytes(&reader);

@@ -30,7 +30,11 @@ struct pg {
     PGresult *result;
     bool in_transaction;
     int64_t cancel_wait_ms;
+    int64_t limit_ms; /* of a statement; 0: none */
     atomic_bool cancelled;
+    atomic_bool connecting;
+    bool cancelling; /* the thread is there */
+    pthread_t canceller;
 };
 
 struct pg *pg_new(const char *url)
@@ -88,7 +92,8 @@ static enum err_code code_of_state(const char *state)
     static const char *const away[] = {"08", "53", "57P", "58", "25006"};
     /* Serialization, deadlock, a lock that was not to be had in time: again, and no blame. */
     static const char *const conflict[] = {"40001", "40P01", "55P03"};
-    static const char *const data[] = {"22", "23"};
+    /* 54: e.g. a text that no index takes. */
+    static const char *const data[] = {"22", "23", "54"};
     if (state == NULL || is_one_of(state, away, ARRAY_LEN(away)))
         return ERR_PG_DOWN;
     if (is_one_of(state, conflict, ARRAY_LEN(conflict)))
@@ -139,12 +144,19 @@ static struct err ensure_connected(struct pg *pg)
                                         NULL};
     const char *const values[] = {
         pg->url, CONNECT_TIMEOUT_S, "whopline", "UTF8", "15000", "10", "5", "3", NULL};
+    atomic_store(&pg->connecting, true);
     pg->conn = PQconnectdbParams(names, values, 1);
+    atomic_store(&pg->connecting, false);
     if (pg->conn == NULL || PQstatus(pg->conn) != CONNECTION_OK) {
         struct err err = make_err(ERR_PG_DOWN, "cannot connect to PostgreSQL",
                                   pg->conn != NULL ? PQerrorMessage(pg->conn) : "no memory");
         disconnect(pg);
         return err;
+    }
+    /* Or else sending waits, deaf to a cancel, until the server reads what it is sent. */
+    if (PQsetnonblocking(pg->conn, 1) != 0) {
+        disconnect(pg);
+        return err_make(ERR_PG_DOWN, "cannot set the connection to PostgreSQL up");
     }
     PQsetNoticeReceiver(pg->conn, on_notice, NULL);
     return ERR_NONE;
@@ -244,6 +256,11 @@ void pg_cancel(struct pg *pg)
     atomic_store(&pg->cancelled, true);
 }
 
+bool pg_is_connecting(struct pg *pg)
+{
+    return atomic_load(&pg->connecting);
+}
+
 void pg_set_cancel_wait(struct pg *pg, int64_t ms)
 {
     pg->cancel_wait_ms = ms;
@@ -252,6 +269,11 @@ void pg_set_cancel_wait(struct pg *pg, int64_t ms)
 void pg_allow(struct pg *pg)
 {
     atomic_store(&pg->cancelled, false);
+}
+
+void pg_limit(struct pg *pg, int64_t ms)
+{
+    pg->limit_ms = ms;
 }
 
 /* Blocks for as long as the server likes, so it has a thread of its own. */
@@ -266,15 +288,28 @@ static void *send_cancel(void *data)
 static void start_cancel(struct pg *pg)
 {
     PGcancel *request = PQgetCancel(pg->conn);
-    pthread_attr_t attributes;
-    pthread_t thread;
     if (request == NULL)
         return;
-    pthread_attr_init(&attributes);
-    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    if (pthread_create(&thread, &attributes, send_cancel, request) != 0)
+    pg->cancelling = pthread_create(&pg->canceller, NULL, send_cancel, request) == 0;
+    if (!pg->cancelling)
         PQfreeCancel(request); /* then the connection is hung up on */
-    pthread_attr_destroy(&attributes);
+}
+
+/* The server signals the backend more than once, and has when it answers: until then the next
+ * statement, which may be the one that writes the verdict, could be hit. */
+static struct err end_cancel(struct pg *pg, int64_t until_ms)
+{
+    int64_t wait_ms = until_ms - clock_mono_ms();
+    int64_t at_ms = clock_wall_ms() + (wait_ms > 0 ? wait_ms : 0);
+    struct timespec at = {.tv_sec = at_ms / 1000, .tv_nsec = (long)(at_ms % 1000) * 1000000};
+    if (!pg->cancelling)
+        return ERR_NONE;
+    pg->cancelling = false;
+    if (pthread_timedjoin_np(pg->canceller, NULL, &at) == 0)
+        return ERR_NONE;
+    pthread_detach(pg->canceller);
+    disconnect(pg);
+    return err_make(ERR_PG_DOWN, "PostgreSQL did not answer a cancel");
 }
 
 /* Until there is something to read, or CANCEL_LOOK_MS. False: the connection is broken. */
@@ -288,9 +323,18 @@ static bool wait_a_while(struct pg *pg, bool unsent)
     return true;
 }
 
-/* Waits for the end of what was sent, whose last result, or first error, is pg->result then. */
-static struct err await(struct pg *pg)
+static bool must_end(const struct pg *pg, int64_t began_ms)
 {
+    return atomic_load(&pg->cancelled) ||
+           (pg->limit_ms > 0 && clock_mono_ms() - began_ms >= pg->limit_ms);
+}
+
+/* Waits for the end of what was sent, whose last result, or first error, is pg->result then.
+ * cancels: false only hangs up, for a statement that is short and whose cancel would come so late
+ * as to meet the next one. */
+static struct err await(struct pg *pg, bool cancels)
+{
+    int64_t began_ms = clock_mono_ms();
     int64_t give_up_ms = 0;
     for (;;) {
         int unsent = PQflush(pg->conn);
@@ -307,17 +351,19 @@ static struct err await(struct pg *pg)
         }
         if (!wait_a_while(pg, unsent > 0))
             break;
-        if (!atomic_load(&pg->cancelled))
+        if (!must_end(pg, began_ms) || (unsent == 0 && PQisBusy(pg->conn) == 0))
             continue;
         if (give_up_ms == 0) {
             give_up_ms = clock_mono_ms() + pg->cancel_wait_ms;
-            start_cancel(pg);
+            if (cancels)
+                start_cancel(pg);
         } else if (clock_mono_ms() >= give_up_ms) {
+            (void)end_cancel(pg, 0);
             disconnect(pg);
             return err_make(ERR_PG_DOWN, "PostgreSQL did not react to a cancel");
         }
     }
-    return ERR_NONE;
+    return end_cancel(pg, give_up_ms);
 }
 
 /* --- statements ------------------------------------------------------------------------------ */
@@ -348,7 +394,7 @@ static struct err ready(struct pg *pg)
 static struct err finish(struct pg *pg, int sent)
 {
     if (sent == 1)
-        TRY(await(pg));
+        TRY(await(pg, true));
     return check_result(pg);
 }
 
@@ -416,7 +462,7 @@ void pg_rollback(struct pg *pg)
         disconnect(pg);
         return;
     }
-    struct err err = await(pg);
+    struct err err = await(pg, false);
     if (!err_failed(&err) && PQresultStatus(pg->result) != PGRES_COMMAND_OK)
         disconnect(pg);
 }

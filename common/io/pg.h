@@ -7,9 +7,9 @@
  * transaction. Errors: PG_DOWN (cannot connect, connection lost, or a server that cannot work now:
  * full, read-only, shutting down; a transaction in progress is gone, and if it was COMMIT nobody
  * knows), PG_CONFLICT (40001, 40P01, 55P03: run the transaction again), PG_DATA (classes 22 and 23:
- * these values will never be accepted), PG_CANCELLED (57014: pg_cancel, an operator or a
- * statement_timeout), PG_FAILED (all else). Texts hold PostgreSQL's primary
- * message, never the statement's values. */
+ * these values will never be accepted; so does 54), PG_CANCELLED (57014: pg_cancel, an operator or
+ * a statement_timeout), PG_FAILED (all else). Texts hold PostgreSQL's primary message, never the
+ * statement's values. */
 #include "base/buf.h"
 #include "base/err.h"
 
@@ -58,6 +58,11 @@ MUST_CHECK struct err pg_exec(struct pg *pg, const char *sql, const struct pg_pa
 void pg_cancel(struct pg *pg);
 void pg_set_cancel_wait(struct pg *pg, int64_t ms); /* before the first use */
 void pg_allow(struct pg *pg);                       /* the connection's thread */
+/* Any thread: a connection is being made, which nothing cuts short, but which takes no longer than
+ * 5 s for each host of the URL (its name's resolution aside). */
+bool pg_is_connecting(struct pg *pg);
+/* From now on a statement that takes longer is cancelled by itself; 0: none is. */
+void pg_limit(struct pg *pg, int64_t ms);
 
 /* Several statements without parameters, e.g. a migration. */
 MUST_CHECK struct err pg_script(struct pg *pg, const char *sql);

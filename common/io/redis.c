@@ -7,7 +7,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { BACKOFF_FIRST_MS = 50, BACKOFF_LAST_MS = 5000 };
+enum {
+    BACKOFF_FIRST_MS = 50,
+    BACKOFF_LAST_MS = 5000,
+    /* A connection lost so soon has not ended the trouble: a replica lets in whom it then refuses.
+     */
+    STEADY_MS = 250,
+};
 
 /* --- time-outs -----------------------------------------------------------------------------------
  */
@@ -186,6 +192,8 @@ void redis_drop(struct redis *redis, struct err why)
     if (redis->state == STATE_DOWN)
         return;
     bool closing = redis->state == STATE_CLOSING;
+    if (redis->state == STATE_READY && clock_mono_ms() - redis->ready_ms < STEADY_MS)
+        redis->attempts = redis->attempts_before;
     redis->why = why;
     if (!closing)
         redis->state = STATE_DOWN;
@@ -263,6 +271,7 @@ void redis_maybe_free(struct redis *redis)
     redis_url_close(&redis->url);
     buf_close(&redis->out);
     buf_close(&redis->writing);
+    arena_close(&redis->replies); /* closed from within a callback */
     free(redis->waiting.items);
     free(redis->failed.items);
     free(redis->shas);

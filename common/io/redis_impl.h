@@ -59,7 +59,9 @@ struct redis {
     uv_write_t write;
     bool write_running;
     unsigned attempts;
-    bool outage; /* on_down has been called, on_ready not yet */
+    unsigned attempts_before; /* the last connection got ready, */
+    int64_t ready_ms;         /* which was at this time */
+    bool outage;              /* on_down has been called, on_ready not yet */
     char (*shas)[REDIS_SHA_SIZE];
     size_t greetings_left;
     size_t scripts_loaded;

@@ -1,3 +1,4 @@
+#include "base/clock.h"
 #include "io/redis_impl.h"
 
 #include <hiredis/hiredis.h>
@@ -111,7 +112,9 @@ static void on_greeting(struct redis *redis, const struct redis_reply *reply)
     if (--redis->greetings_left > 0)
         return;
     redis->state = STATE_READY;
+    redis->attempts_before = redis->attempts;
     redis->attempts = 0;
+    redis->ready_ms = clock_mono_ms();
     redis->outage = false;
     if (redis->options.on_ready != NULL)
         redis->options.on_ready(redis->options.data);

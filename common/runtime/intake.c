@@ -94,6 +94,7 @@ void intake_hold(struct loop *loop, bool held)
     if (held == loop->held || loop->phase != PHASE_WORKING)
         return;
     loop->held = held;
+    atomic_store(&loop->slots.stopping, held);
     log_info("worker", held ? "the queue is paused" : "the queue goes on",
              LOG_TEXT("queue", queue_text(loop->queue.name)));
     if (held) {

@@ -90,7 +90,7 @@ bool isolate_next(struct loop *loop)
     if (suspect == NULL || loop->alone)
         return loop->alone;
     bool quiet = loop->busy == 0 && loop->ready.count == 0 && loop->starting == 0 &&
-                 !loop->reading && !loop->reclaiming;
+                 !loop->reading && !loop->reclaiming && !loop->held;
     if (quiet && redis_is_ready(loop->redis) && !intake_is_paused(loop)) {
         loop->alone = true;
         loop->isolating_ms = clock_mono_ms();

@@ -99,8 +99,8 @@ static void on_started(const struct err *err, const struct redis_reply *reply, v
     } else if (suspect && loop->phase == PHASE_WORKING) {
         isolate_add(loop, span_of(start->entry));
     }
-    if (job == NULL && start->alone)
-        loop->alone = false; /* it was not ours any more */
+    if (start->alone && loop->ready.count == 0)
+        loop->alone = false; /* it was not ours any more, or is not to be begun now */
     free(start);
     loop_advance(loop);
 }

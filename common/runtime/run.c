@@ -28,6 +28,7 @@ static void begin(struct slot_thread *thread, size_t place, const struct job *jo
     slot->committed = false;
     slot->ended = JOB_STATE_DONE;
     pg_allow(slot->db);
+    pg_limit(slot->db, place > 0 ? 0 : slot->config->max_run_ms);
     atomic_store(&thread->since_ms, clock_mono_ms());
     atomic_store(&thread->place, place);
     if (job != NULL)
@@ -40,6 +41,7 @@ static struct err end(struct slot_thread *thread, struct err err)
     size_t place = atomic_exchange(&thread->place, 0);
     size_t stopped = atomic_load(&thread->stop_place);
     bool stop_won = err_failed(&err) && !thread->slot.committed && err.code != ERR_ALREADY_DONE;
+    pg_limit(thread->slot.db, thread->slot.config->max_run_ms); /* nobody watches what follows */
     if (stopped == 0 || !stop_won)
         return err;
     pg_allow(thread->slot.db); /* the verdict is to be written */
@@ -251,6 +253,7 @@ static struct err check(struct slot_thread *thread)
 static void run_check(struct slot_thread *thread)
 {
     pg_allow(thread->slot.db);
+    pg_limit(thread->slot.db, thread->slot.config->max_run_ms);
     thread->run.err = check(thread);
     pg_rollback(thread->slot.db);
 }

@@ -25,7 +25,7 @@ struct run_job {
     enum job_state ended; /* VERDICT_DONE: as its handler wanted it */
     enum err_class class; /* VERDICT_RETRY: of the error */
     bool has_row;         /* in PostgreSQL, where the verdict is written */
-    bool released;        /* not begun, because the process stops */
+    bool released;        /* not begun: the process stops, or the queue is paused */
     atomic_bool lost; /* shared: another consumer has its entry, so there is nothing to settle */
 };
 
@@ -78,7 +78,7 @@ struct slots {
     struct slot_thread *threads;
     size_t count;
     bool ending;
-    atomic_bool stopping; /* begin no further job */
+    atomic_bool stopping; /* begin no further job, until it is false again */
     /* Filled by slots, emptied by the loop; capacity: one of each per slot. */
     struct slot_thread **finished;
     size_t finished_count;

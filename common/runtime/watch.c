@@ -41,7 +41,8 @@ static void look_at(struct loop *loop, struct slot_thread *thread)
         return; /* between two jobs */
     int64_t ran_ms = clock_mono_ms() - since_ms;
     int64_t max_ms = max_run_of(loop, thread->run.handler);
-    if (ran_ms > max_ms + loop->config->cancel_grace_ms)
+    /* Connecting ends by itself, and then the cancel is heard. */
+    if (ran_ms > max_ms + loop->config->cancel_grace_ms && !pg_is_connecting(thread->slot.db))
         end_process(thread, place, ran_ms);
     else if (ran_ms > max_ms && atomic_load(&thread->stop_place) != place)
         stop_overrun(loop, thread, place, ran_ms);

@@ -342,6 +342,7 @@ void queue_enqueue(struct redis *redis, const char *prefix, const struct outgoin
     char stream[KEY_MAX];
     char seen[KEY_MAX];
     char control[KEY_MAX];
+    char delayed[KEY_MAX];
     char seen_id[KEY_MAX + UUID_TEXT_SIZE + NUMBER_SIZE];
     char id[UUID_TEXT_SIZE + NUMBER_SIZE];
     struct buf packed = {0};
@@ -360,15 +361,19 @@ void queue_enqueue(struct redis *redis, const char *prefix, const struct outgoin
     key_stream(prefix, type->queue, stream);
     key_seen_prefix(prefix, seen);
     key_control(prefix, type->queue, control);
+    key_delayed(prefix, type->queue, delayed);
     snprintf(id, sizeof id, "%s.%d", job->id, job->gen);
     snprintf(seen_id, sizeof seen_id, "%s%s", seen, id);
-    struct span args[7];
+    struct span args[9];
     size_t used = 0;
     args[used++] = span_of(stream);
     args[used++] = span_of(control);
-    if (type->life == JOB_LIFE_KEPT)
+    if (type->life == JOB_LIFE_KEPT) {
         args[used++] = span_of(seen_id);
+        args[used++] = span_of(delayed);
+    }
     size_t keys = used;
+    args[used++] = job->maybe_there ? SPAN("1") : SPAN("0");
     args[used++] = SPAN(FIELD_ID);
     args[used++] = span_of(id);
     args[used++] = SPAN(FIELD_JOB);

@@ -66,7 +66,8 @@ struct outgoing {
     int64_t occurred_ms;
     int64_t created_ms; /* of the row, or requeued: a job's age survives a Redis that does not */
     int attempts;
-    bool bulk; /* waits for its tenant's turn: the scheduler relays it */
+    bool bulk;        /* waits for its tenant's turn: the scheduler relays it */
+    bool maybe_there; /* Redis may have been told before: it is to look whether it still has it */
     struct span payload;
 };
 

@@ -21,7 +21,7 @@ struct relay {
 MUST_CHECK struct err relay_check_epoch(struct relay *relay, size_t *rebuilt);
 /* What a sweep came to. */
 struct relay_round {
-    size_t offered;    /* given to Redis: call again at once while this is not 0 */
+    size_t offered;    /* relayed now: call again at once while this is not 0 */
     bool bulk_waiting; /* bulk rows are due whose tenants have as many in Redis as they may */
 };
 

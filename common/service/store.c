@@ -226,10 +226,11 @@ struct err store_mark_relayed(struct pg *pg, const struct outgoing *jobs, size_t
     }
     struct err err =
         PG_EXEC(pg,
-                "UPDATE jobs SET relayed_at = whopline_now() "
-                "FROM unnest($1::text[], $2::bigint[]) AS told(id, gen) "
-                "WHERE jobs.id = told.id::uuid AND jobs.gen = told.gen AND state = 'queued'"
-                " AND (SELECT rebuilds FROM relay_state) = $3::bigint",
+                "UPDATE jobs SET relayed_at = whopline_now() WHERE id = ANY (ARRAY("
+                "SELECT jobs.id FROM unnest($1::text[], $2::bigint[]) AS told(id, gen)"
+                " JOIN jobs ON jobs.id = told.id::uuid AND jobs.gen = told.gen "
+                "WHERE state = 'queued' AND (SELECT rebuilds FROM relay_state) = $3::bigint"
+                " FOR UPDATE OF jobs SKIP LOCKED))",
                 pg_array_param(&ids), pg_array_param(&gens), pg_integer(rebuilds));
     pg_array_close(&ids);
     pg_array_close(&gens);
@@ -291,7 +292,7 @@ struct err store_claim_jobs(struct pg *pg, const char *const *ids, size_t count,
     pg_array_init(&uuids, PG_ELEMENT_TEXT);
     pg_array_init(&gens, PG_ELEMENT_BIGINT);
     for (size_t i = 0; i < count; i++) {
-        char uuid[UUID_TEXT_SIZE];
+        char uuid[UUID_TEXT_SIZE] = "";
         const char *gen = "";
         mine[i] = false;
         if (!split_id(ids[i], uuid, &gen))

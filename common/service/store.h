@@ -37,7 +37,8 @@ MUST_CHECK struct err store_insert_events(struct pg *pg, struct store_event *eve
 MUST_CHECK struct err store_insert_jobs(struct pg *pg, const struct outgoing *jobs, size_t count,
                                         int64_t *rebuilds);
 /* After Redis has said so, for each of these generations. rebuilds: as known before Redis was told;
- * if there has been one since, nobody knows whether it still has them, and nothing is marked. */
+ * if there has been one since, nobody knows whether it still has them, and nothing is marked. Nor
+ * is a row that somebody has locked, most likely to end it. pg_affected: how many were. */
 MUST_CHECK struct err store_mark_relayed(struct pg *pg, const struct outgoing *jobs, size_t count,
                                          int64_t rebuilds);
 

@@ -9,7 +9,7 @@ import time
 
 from lib import probe, report
 from lib.place import open_place
-from lib.processes import BENCH, BIN, run, start_whopline, stop_well, wait_for
+from lib.processes import BENCH, run, start_whopline, stop_well, wait_for
 
 KIND = "probe.effect"
 BULKY, QUICK = 1, 2  # tenants
@@ -19,9 +19,9 @@ PATIENCE_S = 600
 
 def start_workers(place, redis, slots):
     env = probe.environment(redis, place.database, SLOTS=slots)
-    programs = {"scheduler": BIN / "whopline-scheduler", "probe": BENCH / "whopline-probe"}
-    return [(start_whopline(path, f"{place.folder}/{name}.log", env), f"{place.folder}/{name}.log")
-            for name, path in programs.items()]
+    logs = {name: f"{place.folder}/{name}.log" for name in ("scheduler", "probe")}
+    # Both of the build with the probe: a released scheduler leaves kinds alone that it does not know.
+    return [(start_whopline(BENCH / f"whopline-{name}", log, env), log) for name, log in logs.items()]
 
 
 def insert_bulk(place, redis, count):

@@ -13,7 +13,7 @@ from lib import probe, report
 from lib.place import open_place
 from lib.processes import stop_well, wait_for
 
-COLUMNS = (("processes", 11, 0), ("jobs/s", 9, 0), ("longest gap ms", 16, 1))
+COLUMNS = (("processes", 11, 0), ("seconds", 10, 2), ("jobs/s", 9, 0), ("longest gap ms", 16, 1))
 PATIENCE_S = 300
 
 
@@ -61,7 +61,7 @@ def look_at(effects, phases):
         gaps = [effects[i] - effects[i - 1] for i in inside if i > 0]
         last = effects[inside[-1]] if inside else begins
         lasted = (last if ends == float("inf") else ends) - (effects[0] if begins <= effects[0] else begins)
-        result[name] = {"processes": processes, "jobs": len(inside), "gap_ms": max(gaps, default=0.0) * 1000,
+        result[name] = {"processes": processes, "jobs": len(inside), "seconds": lasted, "gap_ms": max(gaps, default=0.0) * 1000,
                         "per_second": len(inside) / lasted if lasted > 0 else 0.0}
     return result
 
@@ -69,7 +69,8 @@ def look_at(effects, phases):
 def show(rounds, options):
     print(f"{options.jobs:,} jobs, each with a transaction of its own, SLOTS {options.slots}; {len(rounds)} rounds: "
           f"medians, gaps: the longest of all. Every job had its effect once.\n")
-    rows = [(name, [rounds[0][name]["processes"], report.median(r[name]["per_second"] for r in rounds),
+    rows = [(name, [rounds[0][name]["processes"], *(report.median(r[name][key] for r in rounds)
+                                                    for key in ("seconds", "per_second")),
                     max(r[name]["gap_ms"] for r in rounds)]) for name in rounds[0]]
     report.table(COLUMNS, rows)
 

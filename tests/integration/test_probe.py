@@ -352,3 +352,17 @@ def test_first_job_after_a_restart_of_redis(stack):
         stack.redis.start()
         job = put_one(stack, "effect", f"n{i}")
         stack.eventually(lambda job=job: state(stack, job)[0] == "done", 3)
+
+
+def test_a_deleted_stream_comes_back(stack):
+    """By hand, without a word to anybody: the dedupe keys are still there, the entries are not."""
+    redis = stack.redis.client()
+    stack.start("scheduler", env={"RELAY_STALE_MS": 1000})
+    jobs = put(stack, "effect", [f"n{i}" for i in range(20)])
+    late = put_one(stack, "fail", "PG_FAILED", 3)
+    stack.eventually(lambda: redis.xlen(STREAM) == 21)
+    redis.delete(STREAM)
+    stack.start("probe", env={"BACKOFF_BASE_MS": 1500, "BACKOFF_MAX_MS": 1500})
+    stack.eventually(lambda: in_state(stack, "done", [*jobs, late]) == 21, 20)
+    assert stack.sql("SELECT count(*), count(DISTINCT job) FROM probe_effects") == [(21, 21)]
+    stack.eventually(lambda: is_clean(stack))

@@ -68,11 +68,11 @@ static int begin(void **state)
     queue_init(&fixture.queue, fixture.redis, "wl", QUEUE_credits);
     fixture.look = (struct worker_look){REGISTRY_WORKING, {8, 3, 5, 2}};
     const struct worker_telemetry_options options = {.loop = &fixture.loop,
-                                                  .config = &fixture.config,
-                                                  .program = "whopline-test",
-                                                  .queue = &fixture.queue,
-                                                  .look = look,
-                                                  .data = &fixture};
+                                                     .config = &fixture.config,
+                                                     .program = "whopline-test",
+                                                     .queue = &fixture.queue,
+                                                     .look = look,
+                                                     .data = &fixture};
     err = worker_telemetry_start(&fixture.telemetry, &options);
     assert_false(err_failed(&err));
     *state = &fixture;

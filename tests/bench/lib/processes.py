@@ -112,7 +112,8 @@ def busy_seconds():
 
 
 def start_whopline(path, log, env):
-    """One of our workers, working."""
+    """One of our workers, working. The log begins anew."""
+    open(log, "wb").close()
     process = start([path], log, env)
     wait_for(lambda: "working" in open(log, encoding="utf-8").read() or process.poll() is not None, path)
     if process.poll() is not None:
