@@ -91,7 +91,7 @@ class Seed:
         """False while a store is away; then it is repeated as a whole."""
         try:
             load.put_rows(self.world.db(), part)
-            load.put_volatile(self.world.redis.client(), part, self.tenant)
+            load.put_volatile(self.world.impatient, part, self.tenant)
         except checks.STORE_AWAY:
             self.world.forget_db()
             return False

@@ -142,7 +142,7 @@ class Chaos:
         if process.poll() is not None or world.stands_still(process.pid):
             return
         try:
-            self.world.redis.client().flushall()
+            self.world.impatient.flushall()
         except redis.RedisError:
             return
         self.world.note("Redis FLUSHALL")

@@ -126,6 +126,8 @@ class World(harness.Stack):
         self.cluster, self.timers, self.problems = cluster, [], []
         self.history = History(self.folder / "history.txt")
         self.deaths, self.forced, self.counts = {}, {}, {}
+        # Redis may stand still, and it is this thread that lets it go on.
+        self.impatient = redis.Redis(unix_socket_path=self.redis.socket, socket_timeout=0.3 * harness.SLOW)
         self.env["RING_DIR"] = str(self.folder / "ring")
         self.env.update({key: str(value) for key, value in settings.items()})
         kinds = {kind: count for kind, count in COUNTS.items() if (bin_dir / f"whopline-{kind}").exists()}
@@ -214,8 +216,8 @@ class World(harness.Stack):
     def kill(self, one, number, wait=0.0):
         """Ends it, to be started again after `wait` seconds."""
         self.note(f"{one.name} gets {number.name}")
-        if one.proc is None:
-            return
+        if one.proc is None or (one.proc.asked and number == signal.SIGTERM):
+            return  # a second SIGTERM means: at once, and not with 0
         if one.continue_at:
             self.resume(one)
         one.proc.send(number, *({0} if number == signal.SIGTERM else {-number}))
@@ -272,7 +274,7 @@ class World(harness.Stack):
 
     def streams(self):
         """Entries by stream and by zset of delayed ones; None while Redis is away."""
-        client = self.redis.client()
+        client = self.impatient
         try:
             found = {name.decode(): client.xlen(name) for name in client.scan_iter("wl:*", _type="stream")}
             found.update({name.decode(): client.zcard(name) for name in client.scan_iter("wl:*:z", _type="zset")})
@@ -285,7 +287,7 @@ class World(harness.Stack):
         for one in self.instances:
             if one.continue_at:
                 self.resume(one)
-            if one.proc is not None:
+            if one.proc is not None and not one.proc.asked:
                 one.proc.send(signal.SIGTERM, 0)
         until = time.monotonic() + END_S * harness.SLOW
         living = [one for one in self.instances if one.proc is not None]
@@ -306,5 +308,6 @@ class World(harness.Stack):
 
     def close(self):
         self.proxies.close()
+        self.impatient.connection_pool.disconnect()
         self.history.file.close()
         return super().close()
