@@ -73,6 +73,7 @@ void redis_reply_free(struct redis_reply *reply); /* only for replies of redis_c
 
 /* What is in a reply; for another type, or NULL, the empty value. */
 int64_t redis_reply_integer(const struct redis_reply *reply);
+bool redis_reply_is_integer(const struct redis_reply *reply);
 struct span redis_reply_text(
     const struct redis_reply *reply);                      /* bulk or status; NULL ptr for nil */
 size_t redis_reply_count(const struct redis_reply *reply); /* members of an array */

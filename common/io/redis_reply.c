@@ -236,9 +236,14 @@ void redis_stop_reading(struct redis *redis)
 /* --- what is in a reply --------------------------------------------------------------------------
  */
 
+bool redis_reply_is_integer(const struct redis_reply *reply)
+{
+    return reply != NULL && reply->type == REDIS_REPLY_INTEGER;
+}
+
 int64_t redis_reply_integer(const struct redis_reply *reply)
 {
-    return reply != NULL && reply->type == REDIS_REPLY_INTEGER ? reply->integer : 0;
+    return redis_reply_is_integer(reply) ? reply->integer : 0;
 }
 
 struct span redis_reply_text(const struct redis_reply *reply)

@@ -29,6 +29,8 @@ static void begin(struct slot_thread *thread, size_t place, const struct job *jo
     slot->ended = JOB_STATE_DONE;
     pg_allow(slot->db);
     pg_limit(slot->db, place > 0 ? 0 : slot->config->max_run_ms);
+    if (place == 1) /* of a batch each part is that: what was meant for the one before is over */
+        atomic_store(&thread->stop_place, 0);
     atomic_store(&thread->since_ms, clock_mono_ms());
     atomic_store(&thread->place, place);
     if (job != NULL)

@@ -8,7 +8,8 @@
 static void on_reply(const struct err *err, const struct redis_reply *reply, void *data)
 {
     struct accept_request *request = data;
-    if (err != NULL)
+    /* Only what ACCEPT answers is believed: a 200 must not rest on somebody else's reply. */
+    if (err != NULL || !redis_reply_is_integer(reply))
         request->verdict = ACCEPT_FAILED;
     else
         request->verdict = redis_reply_integer(reply) == 1 ? ACCEPT_NEW : ACCEPT_DUPLICATE;

@@ -3,7 +3,7 @@
  * (That it speaks with a real Redis is shown by every integration test.) */
 #include "base/buf.h"
 #include "base/clock.h"
-#include "io/redis.h"
+#include "service/accept.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -399,6 +399,47 @@ static void test_noscript_loads_and_repeats_once(void **state)
 }
 
 /* No server at all: commands are answered for, and closing does not wait for anybody. */
+static void on_verdict(enum accept_verdict verdict, void *data)
+{
+    struct seen *seen = data;
+    seen->calls++;
+    seen->integer = verdict;
+}
+
+/* A 200 rests on this reply: what is not a number of ACCEPT's is nobody's duplicate. */
+static void test_accept_believes_only_its_own_answers(void **state)
+{
+    static const struct {
+        struct reply reply;
+        enum accept_verdict verdict;
+    } cases[] = {
+        {TEXT_REPLY("EVALSHA", ":1\r\n"), ACCEPT_NEW},
+        {TEXT_REPLY("EVALSHA", ":0\r\n"), ACCEPT_DUPLICATE},
+        {TEXT_REPLY("EVALSHA", "+OK\r\n"), ACCEPT_FAILED},
+        {TEXT_REPLY("EVALSHA", "$-1\r\n"), ACCEPT_FAILED},
+        {TEXT_REPLY("EVALSHA", "*1\r\n:1\r\n"), ACCEPT_FAILED},
+        {TEXT_REPLY("EVALSHA", "-ERR no\r\n"), ACCEPT_FAILED},
+    };
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct server server = {.script = {{TEXT_REPLY("LOAD", "+OK\r\n" BULK_SHA),
+                                            cases[i].reply,
+                                            {"never", NULL, 0}}},
+                                .connections = 1};
+        uv_loop_t loop;
+        struct redis *redis = begin(&server, &loop, 1);
+        struct accept accept_to = {.redis = redis, .prefix = "wl", .ttl_s = 1};
+        struct seen seen = {0};
+        struct accept_request request = {.callback = on_verdict, .data = &seen};
+        const struct accept_record record = {.id = SPAN("default/x"), .version = 1};
+        accept_packed(&accept_to, &record, &request);
+        run_until(&loop, &seen);
+        assert_int_equal(seen.integer, cases[i].verdict);
+        accept_close(&accept_to);
+        end(&server, &loop, redis);
+    }
+}
+
 static void test_nobody_there(void **state)
 {
     const struct span command[] = {SPAN("ECHO")};
@@ -428,6 +469,7 @@ int main(void)
         cmocka_unit_test(test_silence_is_a_broken_connection),
         cmocka_unit_test(test_loading_drops_the_connection),
         cmocka_unit_test(test_noscript_loads_and_repeats_once),
+        cmocka_unit_test(test_accept_believes_only_its_own_answers),
         cmocka_unit_test(test_nobody_there),
     };
     return cmocka_run_group_tests_name("redis", tests, NULL, NULL);
