@@ -76,7 +76,8 @@ static struct err pause_queue(struct cli *cli, enum queue_name queue, const stru
     if (!changed)
         print_held(cli, queue);
     else
-        printf("%s is paused: its workers end what they run and take no more; what waits stays"
+        printf("%s is paused: within a second its workers take no more; what runs ends, what waits "
+               "stays"
                " where it is\n",
                queue_text(queue));
     return ERR_NONE;
@@ -246,7 +247,8 @@ const struct cli_command command_queue = {
         "OLDEST: how long the oldest ready one has waited; IDLE: how long the most silent running\n"
         "one's lease was not prolonged) and in PostgreSQL (QUEUED in all; of those UNRELAYED, not\n"
         "given to Redis yet, and BULK, waiting their turn; PARKED and DEAD)\n"
-        "  pause Q     workers take no more of its jobs; running ones end, the rest waits in "
+        "  pause Q     within a second workers take no more of its jobs; running ones end, the "
+        "rest waits in "
         "Redis\n"
         "  drain Q     nothing more is put into Redis, workers finish what is there; waits for it\n"
         "  resume Q    ends both\n"

@@ -14,7 +14,10 @@
 
 /* A Redis that has not answered for so many ACCEPT_TIMEOUT_MS is given up and connected to anew:
  * more than one, so that a slow disk costs a few 503, not every event in flight. */
-enum { REDIS_TIMEOUT_FACTOR = 2 };
+enum {
+    REDIS_TIMEOUT_FACTOR = 2,
+    REDIS_RETRY_MAX_MS = 1000, /* senders get 503 until Redis is back: do not prolong that */
+};
 
 struct ingest {
     struct process process;
@@ -126,6 +129,7 @@ static struct err connect_redis(struct ingest *ingest)
         .scripts = scripts_all(),
         .script_count = SCRIPT_COUNT,
         .timeout_ms = config->accept_timeout_ms * REDIS_TIMEOUT_FACTOR,
+        .retry_max_ms = REDIS_RETRY_MAX_MS,
         .on_ready = on_ready,
         .on_down = on_down,
         .data = ingest,

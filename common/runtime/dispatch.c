@@ -149,7 +149,7 @@ static void finish_run(struct loop *loop, struct slot_thread *thread)
     run->count = 0;
     loop->alone = false; /* if it was: nothing else ran */
     if (run->database_is_down)
-        intake_pause(loop);
+        intake_back_off(loop);
     else
         loop->doubtful = false;
 }

@@ -9,25 +9,25 @@ enum { PAUSE_MS = 1000 };
 static void on_resume(uv_timer_t *timer)
 {
     struct loop *loop = timer->data;
-    loop->paused_until_ms = 0; /* libuv's clock may be a millisecond ahead of ours */
+    loop->back_off_until_ms = 0; /* libuv's clock may be a millisecond ahead of ours */
     loop_advance(loop);
 }
 
-static void pause_for_a_while(struct loop *loop)
+static void back_off(struct loop *loop)
 {
-    loop->paused_until_ms = clock_mono_ms() + PAUSE_MS;
+    loop->back_off_until_ms = clock_mono_ms() + PAUSE_MS;
     uv_timer_start(&loop->resume, on_resume, PAUSE_MS, 0);
 }
 
-void intake_pause(struct loop *loop)
+void intake_back_off(struct loop *loop)
 {
     loop->doubtful = true;
-    pause_for_a_while(loop);
+    back_off(loop);
 }
 
-bool intake_is_paused(const struct loop *loop)
+bool intake_backs_off(const struct loop *loop)
 {
-    return clock_mono_ms() < loop->paused_until_ms;
+    return clock_mono_ms() < loop->back_off_until_ms;
 }
 
 static void on_group(const struct err *err, const struct redis_reply *reply, void *data)
@@ -41,7 +41,7 @@ static void on_group(const struct err *err, const struct redis_reply *reply, voi
             log_warning("worker", "cannot create the consumer group",
                         LOG_TEXT("error", err_text(err)));
             loop->group_known = true;
-            pause_for_a_while(loop);
+            back_off(loop);
         }
         return;
     }
@@ -117,7 +117,7 @@ static void on_read(const struct err *err, const struct redis_reply *reply, void
             intake_create_group(loop);
         } else if (err->code == ERR_REDIS_REPLY && strstr(err_text(err), "UNBLOCKED") == NULL) {
             log_error("worker", "cannot read jobs", LOG_TEXT("error", err_text(err)));
-            pause_for_a_while(loop);
+            back_off(loop);
         }
         loop_advance(loop);
         return;
@@ -145,7 +145,7 @@ void intake_read(struct loop *loop)
 {
     size_t count = intake_room(loop);
     if (loop->reading || loop->held || !loop->group_known || count == 0 ||
-        !redis_is_ready(loop->reader) || intake_is_paused(loop))
+        !redis_is_ready(loop->reader) || intake_backs_off(loop))
         return;
     loop->reading = true;
     queue_read(&loop->queue, loop->reader, count, loop->config->read_block_ms, on_read, loop);

@@ -91,7 +91,7 @@ bool isolate_next(struct loop *loop)
         return loop->alone;
     bool quiet = loop->busy == 0 && loop->ready.count == 0 && loop->starting == 0 &&
                  !loop->reading && !loop->reclaiming && !loop->held;
-    if (quiet && redis_is_ready(loop->redis) && !intake_is_paused(loop)) {
+    if (quiet && redis_is_ready(loop->redis) && !intake_backs_off(loop)) {
         loop->alone = true;
         loop->isolating_ms = clock_mono_ms();
         loop->suspects = suspect->next;

@@ -151,7 +151,7 @@ static void reclaim_more(struct loop *loop)
     size_t count = intake_room(loop);
     if (loop->phase != PHASE_WORKING || loop->reclaiming || count == 0 || loop->suspects != NULL ||
         loop->alone || loop->held || !loop->group_known || !redis_is_ready(loop->redis) ||
-        clock_mono_ms() < loop->reclaim_from_ms || intake_is_paused(loop))
+        clock_mono_ms() < loop->reclaim_from_ms || intake_backs_off(loop))
         return;
     loop->reclaiming = true;
     queue_reclaim(&loop->queue, loop->config->lease_ms, loop->cursor,

@@ -5,10 +5,11 @@
  *
  *   worker.c    starts it; what is done when something has changed
  *   connect.c   the two connections to Redis
- *   intake.c    reads, and when it does not
+ *   intake.c    reads, or not: no room, an operator's pause (held), a database that is away
  *   dispatch.c  hands jobs to slots and takes them back
  *   watch.c     stops those that take too long or are not ours any more
- *   lease.c     keeps leases and takes over; brings back what is due
+ *   lease.c     keeps leases and takes over; brings back what is due, and learns by that whether an
+ *               operator holds the queue
  *   isolate.c   runs suspects alone
  *   settle.c    tells Redis what became of a job
  *   show.c      tells the outside what the process does
@@ -54,9 +55,9 @@ struct loop {
     bool promoting;
     char cursor[32]; /* of XAUTOCLAIM */
     int64_t reclaim_from_ms;
-    int64_t paused_until_ms; /* PostgreSQL was away */
-    bool doubtful;           /* after that: one job only, to see */
-    bool held;               /* an operator has paused the queue */
+    int64_t back_off_until_ms; /* PostgreSQL was away */
+    bool doubtful;             /* after that: one job only, to see */
+    bool held;                 /* an operator has paused the queue */
 
     struct slots slots;
     uv_async_t async;
@@ -123,9 +124,9 @@ void watch_lost(struct loop *loop, struct span entry);
 
 /* intake.c */
 void intake_create_group(struct loop *loop);
-void intake_read(struct loop *loop);  /* if there is room and nothing speaks against it */
-void intake_pause(struct loop *loop); /* PostgreSQL is away: no reading for a while */
-bool intake_is_paused(const struct loop *loop);
+void intake_read(struct loop *loop);     /* if there is room and nothing speaks against it */
+void intake_back_off(struct loop *loop); /* PostgreSQL is away: no reading for a while */
+bool intake_backs_off(const struct loop *loop);
 void intake_hold(struct loop *loop, bool held); /* as the operator wants it */
 void intake_wake(struct loop *loop);            /* ends a read that waits */
 void intake_release(struct loop *loop);         /* gives back what has not begun */

@@ -4,7 +4,7 @@
 /* A pause after an error of Redis is no purpose: it goes on trying. */
 static enum health_intake intake_state(const struct loop *loop)
 {
-    bool paused = loop->held || (loop->doubtful && intake_is_paused(loop));
+    bool paused = loop->held || (loop->doubtful && intake_backs_off(loop));
     if (loop->phase == PHASE_CHECKING)
         return HEALTH_OPEN;
     if (loop->phase != PHASE_WORKING || paused || loop->alone || loop->suspects != NULL)
@@ -18,7 +18,7 @@ static enum registry_state state_of(const struct loop *loop)
 {
     if (loop->phase != PHASE_WORKING)
         return loop->phase < PHASE_WORKING ? REGISTRY_CHECKING : REGISTRY_STOPPING;
-    if (loop->held || intake_is_paused(loop))
+    if (loop->held || intake_backs_off(loop))
         return REGISTRY_PAUSED;
     return loop->alone || loop->suspects != NULL ? REGISTRY_ISOLATING : REGISTRY_WORKING;
 }

@@ -7,7 +7,8 @@
 
 enum { CHECK_AGAIN_MS = 1000 };
 
-/* --- the database ---------------------------------------------------------------------------- */
+/* --- the database, and the slots' mailbox
+ * ---------------------------------------------------------------------------- */
 
 static void on_check_again(uv_timer_t *timer)
 {
@@ -99,6 +100,20 @@ static size_t largest_run(const struct worker *worker)
     return largest < RUN_JOBS_MAX ? largest : RUN_JOBS_MAX;
 }
 
+/* What may fail; after a failure nothing is open. */
+static struct err open_all(struct loop *loop)
+{
+    TRY(connect_open(loop));
+    queue_init(&loop->queue, loop->redis, loop->config->stream_prefix, loop->worker->queue);
+    struct err err = show_start(loop);
+    if (err_failed(&err)) {
+        loop->phase = PHASE_CLOSED;
+        telemetry_close(&loop->telemetry.shown);
+        connect_close(loop);
+    }
+    return err;
+}
+
 int worker_main(int argc, char **argv, const struct worker *worker)
 {
     struct loop *loop = mem_zalloc(sizeof *loop);
@@ -114,21 +129,11 @@ int worker_main(int argc, char **argv, const struct worker *worker)
     loop->process.on_stop = stop_begin;
     loop->process.data = loop;
 
-    struct err err = connect_open(loop);
+    struct err err = open_all(loop);
     if (err_failed(&err)) {
         log_error("worker", "cannot start", LOG_TEXT("error", err_text(&err)));
         status = 2;
     } else {
-        queue_init(&loop->queue, loop->redis, loop->config->stream_prefix, worker->queue);
-        err = show_start(loop);
-    }
-    if (err_failed(&err) && loop->queue.redis != NULL) {
-        log_error("worker", "cannot start", LOG_TEXT("error", err_text(&err)));
-        status = 2;
-        loop->phase = PHASE_CLOSED;
-        telemetry_close(&loop->telemetry.shown);
-        connect_close(loop);
-    } else if (!err_failed(&err)) {
         init_handles(loop);
         slots_start(&loop->slots, worker, loop->config, notify, loop);
         loop->finished = mem_zalloc(loop->slots.count * sizeof(struct slot_thread *));

@@ -217,7 +217,9 @@ def deaf(seed):
         yield f"deaf: {readers(world)} of {len(workers)} workers read\n{dump(seed)}"
     for one in world.of_kind("ingest"):
         host, _, port = one.env["PRIVATE_LISTEN"].partition(":")
-        if not ready(host, int(port)):
+        try:  # Redis may have come back only just now
+            harness.eventually(lambda host=host, port=port: ready(host, int(port)), 5)
+        except AssertionError:
             yield f"deaf: {one.name} is not ready"
     for one in world.of_kind("scheduler"):
         others = [other for other in world.of_kind("scheduler") if other is not one and other.proc]
