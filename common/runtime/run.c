@@ -33,8 +33,7 @@ static void begin(struct slot_thread *thread, size_t place, const struct job *jo
         atomic_store(&thread->stop_place, 0);
     atomic_store(&thread->since_ms, clock_mono_ms());
     atomic_store(&thread->place, place);
-    if (job != NULL)
-        set_about(job);
+    set_about(job);
 }
 
 /* What the handler's answer means if the loop has asked for an end. */
@@ -204,6 +203,7 @@ static void run_part(struct slot_thread *thread, const struct batch *whole, size
     } else {
         for (size_t i = 0; i < part->count; i++) {
             part->jobs[i]->ended = part->items[i].state;
+            set_about(part->jobs[i]->job);
             judge_job(thread, part->jobs[i], err);
         }
     }

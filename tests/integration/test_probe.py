@@ -1,6 +1,7 @@
 """The job runtime by a worker that does what a test wants (tests/probe): what becomes of jobs that
 fail, hang, crash, overrun, come in batches, follow each other or have no row."""
 import os
+import re
 import signal
 import time
 import uuid
@@ -108,7 +109,7 @@ def test_every_class_of_error(stack):
 
 def test_a_batch_answers_for_each(stack):
     stack.expect_errors("msg=dead")
-    start(stack)
+    probe = start(stack)
     labels = [f"n{i}" for i in range(120)]
     labels[7], labels[50], labels[51], labels[52], labels[119] = "bad", "skip", "park", "bad", "bad"
     jobs = put(stack, "batch", labels)
@@ -117,6 +118,7 @@ def test_a_batch_answers_for_each(stack):
         wanted = {"bad": ("dead", 0), "skip": ("skipped", 0), "park": ("parked", 0)}.get(label, ("done", 1))
         assert (state(stack, job)[0], effects(stack, job)) == wanted, label
     assert state(stack, jobs[7])[2] == "PG_DATA"
+    assert re.search(f"msg=dead job={jobs[7]}", probe.log())
     stack.eventually(lambda: is_clean(stack))
 
 
