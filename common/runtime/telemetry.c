@@ -146,11 +146,6 @@ void telemetry_connected(struct telemetry *telemetry)
     telemetry->written_ms = 0;
 }
 
-void telemetry_soon(struct telemetry *telemetry)
-{
-    telemetry->written_ms = 0;
-}
-
 void telemetry_leave(struct telemetry *telemetry, redis_callback *callback, void *data)
 {
     uv_timer_stop(&telemetry->timer);

@@ -55,7 +55,6 @@ void telemetry_check(const struct config *config, struct buf *problems);
 MUST_CHECK struct err telemetry_start(struct telemetry *telemetry,
                                       const struct telemetry_options *options);
 void telemetry_connected(struct telemetry *telemetry); /* to Redis: the first time or again */
-void telemetry_soon(struct telemetry *telemetry); /* state has changed: written at the next tick */
 /* callback fires once, as those of io/redis do: with an error if Redis is not there. */
 void telemetry_leave(struct telemetry *telemetry, redis_callback *callback, void *data);
 void telemetry_close(struct telemetry *telemetry);

@@ -6,6 +6,8 @@ import signal
 import time
 import uuid
 
+import pytest
+
 import harness
 import whop
 import wire
@@ -381,3 +383,37 @@ def test_a_job_offered_again_while_it_is_tried_again_comes_in_once(stack):
     while time.monotonic() < ends:
         most = max(most, sum(redis.pipeline(transaction=True).xlen(STREAM).zcard(STREAM + ":z").execute()))
     assert most == 1 and state(stack, job)[0] == "queued"
+
+
+@pytest.mark.parametrize("fault", [
+    f"{point}:{action}"
+    for point in ("before_enqueue", "enqueue_reply_lost", "before_retry", "retry_reply_lost",
+                  "before_promote")
+    for action in (("kill@1", "fail@1") if point.endswith("lost") else ("kill@1",))])
+def test_dying_while_jobs_follow_or_are_put_off(stack, fault):
+    """The work of a process that dies there, or does not hear Redis' answer, is done once."""
+    stack.start("scheduler")
+    chain, retried = put_one(stack, "chain", "c", 3), put_one(stack, "fail", "PG_FAILED", 2)
+    first = stack.start("probe", fault=fault, ready=False)
+    stack.eventually(lambda: ":kill" not in fault or not first.running())
+    stack.eventually(lambda: "FAULT: forced" in first.log())
+    stack.start("probe")
+    stack.eventually(lambda: stack.sql("SELECT count(*) FROM jobs WHERE state = 'done'") == [(5,)], 20)
+    assert stack.sql("SELECT count(*), count(DISTINCT job) FROM probe_effects") == [(5, 5)]
+    assert state(stack, chain)[0] == state(stack, retried)[0] == "done"
+    stack.eventually(lambda: is_clean(stack))
+
+
+def test_dying_with_a_lease_just_taken_over(stack):
+    """Claimed, not yet started: not counted, and the next worker finds it as it was."""
+    job = put_one(stack, "crash", "", 1)
+    stack.start("scheduler")
+    stack.start("probe", ready=False).allowed = {-signal.SIGKILL}
+    stack.eventually(lambda: not stack.proc("probe").running())
+    second = stack.start("probe", fault="before_start:kill@1")
+    stack.eventually(lambda: not second.running())
+    assert [entry["times_delivered"] for entry in
+            stack.redis.client().xpending_range(STREAM, "g", "-", "+", 10)] == [1]
+    stack.start("probe")
+    stack.eventually(lambda: state(stack, job)[0] == "done")
+    assert effects(stack, job) == 1
