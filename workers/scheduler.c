@@ -200,6 +200,7 @@ static struct err open_stores(struct scheduler *scheduler)
         .tenant_max = config->tenant_max_inflight,
     };
     TRY(redis_new(&options, &scheduler->relay.redis));
+    pg_set_prepare(scheduler->relay.pg, config->database_prepare);
     pg_limit(scheduler->relay.pg, config->max_run_ms); /* e.g. a row that somebody has locked */
     overview_init(&scheduler->overview, scheduler->relay.redis, scheduler->relay.pg, config);
     return ERR_NONE;

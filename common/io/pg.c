@@ -2,9 +2,8 @@
 
 #include "base/clock.h"
 #include "base/fault.h"
+#include "io/pg_prepared.h"
 
-#include <arpa/inet.h>
-#include <endian.h>
 #include <libpq-fe.h>
 #include <poll.h>
 #include <pthread.h>
@@ -16,10 +15,6 @@ enum {
     PARAMS_MAX = 40,
     CANCEL_WAIT_MS = 2000,
     CANCEL_LOOK_MS = 50, /* how soon a waiting statement notices pg_cancel */
-    /* PostgreSQL's own numbers, src/include/catalog/pg_type.dat */
-    OID_BYTEA = 17,
-    OID_BIGINT = 20,
-    OID_TEXT = 25,
 };
 
 static const char CONNECT_TIMEOUT_S[] = "5";
@@ -29,6 +24,9 @@ struct pg {
     PGconn *conn;
     PGresult *result;
     bool in_transaction;
+    bool prepares;
+    bool renew; /* once no transaction is open: its prepared statements are of no more use */
+    struct pg_prepared prepared;
     int64_t cancel_wait_ms;
     int64_t limit_ms; /* of a statement; 0: none */
     atomic_bool cancelled;
@@ -57,6 +55,8 @@ static void disconnect(struct pg *pg)
     PQfinish(pg->conn);
     pg->conn = NULL;
     pg->in_transaction = false;
+    pg->renew = false;
+    pg_prepared_clear(&pg->prepared);
 }
 
 void pg_free(struct pg *pg)
@@ -162,93 +162,6 @@ static struct err ensure_connected(struct pg *pg)
     return ERR_NONE;
 }
 
-/* --- parameters ------------------------------------------------------------------------------ */
-
-struct pg_param pg_text(const char *text)
-{
-    return (struct pg_param){.ptr = text, .len = text != NULL ? strlen(text) : 0};
-}
-
-struct pg_param pg_text_or_null(const char *text)
-{
-    return pg_text(text != NULL && text[0] != '\0' ? text : NULL);
-}
-
-struct pg_param pg_integer(int64_t number)
-{
-    struct pg_param param = {0};
-    snprintf(param.digits, sizeof param.digits, "%lld", (long long)number);
-    return param;
-}
-
-struct pg_param pg_flag(bool value)
-{
-    return pg_text(value ? "t" : "f");
-}
-
-struct pg_param pg_bytes(struct span bytes)
-{
-    return (struct pg_param){
-        .ptr = bytes.ptr != NULL ? bytes.ptr : "", .len = bytes.len, .binary = true};
-}
-
-/* The binary form of arrays (src/backend/utils/adt/arrayfuncs.c, array_recv): dimensions, whether
- * there are NULLs, element type, then length and lower bound of the dimension; each element is its
- * length (-1 for NULL) and its bytes. All 32-bit big-endian. */
-enum { ARRAY_HEADER_BYTES = 20 };
-
-static void add_int32(struct buf *buf, uint32_t number)
-{
-    uint32_t big = htonl(number);
-    buf_add(buf, &big, sizeof big);
-}
-
-void pg_array_init(struct pg_array *array, enum pg_element element)
-{
-    static const uint32_t oids[] = {OID_TEXT, OID_BYTEA, OID_BIGINT};
-    *array = (struct pg_array){.element = element};
-    add_int32(&array->bytes, 1);
-    add_int32(&array->bytes, 1);
-    add_int32(&array->bytes, oids[element]);
-    add_int32(&array->bytes, 0);
-    add_int32(&array->bytes, 1);
-}
-
-void pg_array_add(struct pg_array *array, struct span value)
-{
-    REQUIRE(value.len <= INT32_MAX);
-    add_int32(&array->bytes, (uint32_t)value.len);
-    buf_add(&array->bytes, value.ptr, value.len);
-    array->count++;
-}
-
-void pg_array_add_text(struct pg_array *array, const char *text)
-{
-    pg_array_add(array, span_of(text));
-}
-
-void pg_array_add_integer(struct pg_array *array, int64_t number)
-{
-    uint64_t big = htobe64((uint64_t)number);
-    pg_array_add(array, (struct span){(const char *)&big, sizeof big});
-}
-
-struct pg_param pg_array_param(struct pg_array *array)
-{
-    uint32_t count = htonl(array->count);
-    memcpy(array->bytes.ptr + 12, &count, sizeof count);
-    if (array->count == 0) { /* an empty array has no dimension */
-        memset(array->bytes.ptr, 0, 4);
-        return pg_bytes((struct span){array->bytes.ptr, 12});
-    }
-    return pg_bytes(buf_span(&array->bytes));
-}
-
-void pg_array_close(struct pg_array *array)
-{
-    buf_close(&array->bytes);
-}
-
 /* --- waiting --------------------------------------------------------------------------------- */
 
 void pg_cancel(struct pg *pg)
@@ -274,6 +187,11 @@ void pg_allow(struct pg *pg)
 void pg_limit(struct pg *pg, int64_t ms)
 {
     pg->limit_ms = ms;
+}
+
+void pg_set_prepare(struct pg *pg, bool on)
+{
+    pg->prepares = on;
 }
 
 /* Blocks for as long as the server likes, so it has a thread of its own. */
@@ -388,6 +306,8 @@ static struct err ready(struct pg *pg)
     }
     if (atomic_load(&pg->cancelled))
         return err_make(ERR_PG_CANCELLED, "cancelled before the next statement");
+    if (pg->renew && !pg->in_transaction)
+        disconnect(pg);
     return ensure_connected(pg);
 }
 
@@ -398,21 +318,74 @@ static struct err finish(struct pg *pg, int sent)
     return check_result(pg);
 }
 
-struct err pg_exec(struct pg *pg, const char *sql, const struct pg_param *params, size_t count)
-{
-    const char *values[PARAMS_MAX];
+/* A statement's parameters as libpq takes them. */
+struct values {
+    int count;
+    const char *texts[PARAMS_MAX];
     int lengths[PARAMS_MAX];
     int formats[PARAMS_MAX];
+};
+
+static void values_of(const struct pg_param *params, size_t count, struct values *out)
+{
     REQUIRE(count <= PARAMS_MAX);
-    TRY(ready(pg));
+    out->count = (int)count;
     for (size_t i = 0; i < count; i++) {
         bool digits = params[i].digits[0] != '\0';
-        values[i] = digits ? params[i].digits : params[i].ptr;
-        lengths[i] = (int)params[i].len;
-        formats[i] = params[i].binary ? 1 : 0;
+        out->texts[i] = digits ? params[i].digits : params[i].ptr;
+        out->lengths[i] = (int)params[i].len;
+        out->formats[i] = params[i].binary ? 1 : 0;
     }
-    return finish(pg,
-                  PQsendQueryParams(pg->conn, sql, (int)count, NULL, values, lengths, formats, 0));
+}
+
+static struct err exec_once(struct pg *pg, const char *sql, const struct values *values)
+{
+    return finish(pg, PQsendQueryParams(pg->conn, sql, values->count, NULL, values->texts,
+                                        values->lengths, values->formats, 0));
+}
+
+static struct err exec_prepared(struct pg *pg, struct pg_statement *statement,
+                                const struct values *values)
+{
+    if (!statement->there) {
+        TRY(finish(pg, PQsendPrepare(pg->conn, statement->name, statement->sql, 0, NULL)));
+        statement->there = true;
+        forget_result(pg);
+    }
+    return finish(pg, PQsendQueryPrepared(pg->conn, statement->name, values->count, values->texts,
+                                          values->lengths, values->formats, 0));
+}
+
+/* The statement was not run, because what was prepared is not what the server has: a pooler gave us
+ * another of its connections, and would again; or a migration changed what it returns. */
+static bool was_mistaken(struct pg *pg)
+{
+    const char *state = PQresultErrorField(pg->result, PG_DIAG_SQLSTATE);
+    if (state == NULL)
+        return false;
+    bool pooled = strcmp(state, "26000") == 0 || strcmp(state, "42P05") == 0;
+    bool changed = strcmp(state, "0A000") == 0; /* also said of what cannot be done at all */
+    if (pooled)
+        pg->prepares = false;
+    pg->renew = pg->renew || changed;
+    return pooled || changed;
+}
+
+struct err pg_exec(struct pg *pg, const char *sql, const struct pg_param *params, size_t count)
+{
+    struct values values;
+    values_of(params, count, &values);
+    TRY(ready(pg));
+    struct pg_statement *statement = pg->prepares ? pg_prepared_use(&pg->prepared, sql) : NULL;
+    if (statement == NULL)
+        return exec_once(pg, sql, &values);
+    struct err err = exec_prepared(pg, statement, &values);
+    if (!err_failed(&err) || !was_mistaken(pg))
+        return err;
+    if (pg->in_transaction)
+        return err_make(ERR_PG_CONFLICT, "a prepared statement is no longer valid");
+    TRY(ready(pg));
+    return exec_once(pg, sql, &values);
 }
 
 struct err pg_script(struct pg *pg, const char *sql)

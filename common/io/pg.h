@@ -3,13 +3,13 @@
 /* One connection to PostgreSQL, blocking, opened at the first use and again after a loss.
  *
  * One thread at a time. The result of a statement belongs to the connection and is valid until the
- * next statement. Works through a pooler in transaction mode: nothing here lives longer than a
- * transaction. Errors: PG_DOWN (cannot connect, connection lost, or a server that cannot work now:
- * full, read-only, shutting down; a transaction in progress is gone, and if it was COMMIT nobody
- * knows), PG_CONFLICT (40001, 40P01, 55P03: run the transaction again), PG_DATA (classes 22 and 23:
- * these values will never be accepted; so does 54), PG_CANCELLED (57014: pg_cancel, an operator or
- * a statement_timeout), PG_FAILED (all else). Texts hold PostgreSQL's primary message, never the
- * statement's values. */
+ * next statement. Works through a pooler in transaction mode: nothing here that must live longer
+ * than a transaction does. Errors: PG_DOWN (cannot connect, connection lost, or a server that
+ * cannot work now: full, read-only, shutting down; a transaction in progress is gone, and if it was
+ * COMMIT nobody knows), PG_CONFLICT (40001, 40P01, 55P03: run the transaction again), PG_DATA
+ * (classes 22 and 23: these values will never be accepted; so does 54), PG_CANCELLED (57014:
+ * pg_cancel, an operator or a statement_timeout), PG_FAILED (all else). Texts hold PostgreSQL's
+ * primary message, never the statement's values. */
 #include "base/buf.h"
 #include "base/err.h"
 
@@ -63,6 +63,12 @@ void pg_allow(struct pg *pg);                       /* the connection's thread *
 bool pg_is_connecting(struct pg *pg);
 /* From now on a statement that takes longer is cancelled by itself; 0: none is. */
 void pg_limit(struct pg *pg, int64_t ms);
+
+/* Statements that come again are prepared; before the first use. Of no harm behind a pooler in
+ * transaction mode: names are made of the statements' texts, so a name that another of our
+ * connections left means the same; and where the pooler does not keep track of names, the first
+ * that is missed ends preparing here (PG_CONFLICT in a transaction, else it is sent again). */
+void pg_set_prepare(struct pg *pg, bool on);
 
 /* Several statements without parameters, e.g. a migration. */
 MUST_CHECK struct err pg_script(struct pg *pg, const char *sql);
