@@ -42,6 +42,7 @@ struct err outside_reserve(struct outside *outside, const struct outside_target 
                            struct outside_ticket *out)
 {
     struct budget_answer answer;
+    *out = (struct outside_ticket){0};
     int64_t broken_ms = outside_shared_look(outside->shared, target);
     if (broken_ms > 0)
         return limited(outside, target, OUTSIDE_BREAKER, broken_ms);
@@ -85,7 +86,7 @@ struct err outside_freeze(struct outside *outside, const struct outside_target *
 struct err outside_call(struct outside *outside, const struct outside_target *target,
                         const struct http_request *request, struct http_response *response)
 {
-    struct outside_ticket ticket;
+    struct outside_ticket ticket = {0};
     TRY(outside_reserve(outside, target, &ticket));
     TRY(outside_wait(outside, target, &ticket));
     outside_send(outside, target, request, response);

@@ -31,10 +31,11 @@ static const char *const code_texts[] = {
 enum {
     CODE_1XX = ARRAY_LEN(statuses),
     CODE_5XX = CODE_1XX + 4,
-    CODE_LOST,
-    CODE_NOT_SENT,
-    CODE_COUNT,
+    CODE_LOST = CODE_1XX + 5,
+    CODE_NOT_SENT = CODE_1XX + 6,
+    CODE_COUNT = CODE_1XX + 7,
 };
+_Static_assert(CODE_COUNT == ARRAY_LEN(code_texts), "a text for each");
 
 static const char *const limit_texts[OUTSIDE_LIMIT_COUNT] = {
     [OUTSIDE_BUDGET] = "budget", [OUTSIDE_FROZEN] = "frozen", [OUTSIDE_BREAKER] = "breaker"};
