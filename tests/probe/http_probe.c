@@ -15,7 +15,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { CALLS_MAX = 1024, HEADERS_MAX = 8, LINE_BYTES = 4096, TIMEOUT_MS = 5000, BODY_MAX = 1048576 };
+enum {
+    CALLS_MAX = 1024,
+    HEADERS_MAX = 8,
+    LINE_BYTES = 4096,
+    TIMEOUT_MS = 5000,
+    BODY_MAX = 1048576
+};
 
 struct asked {
     struct http_call *call;
