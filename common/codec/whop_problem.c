@@ -18,12 +18,18 @@ static bool in_word(char c)
     return isalnum((unsigned char)c) || strchr("_-.+/=~@", c) != NULL;
 }
 
+/* Anywhere in the word ("key=apik_..."), but "ws_" only where a word of its own may begin. */
 static bool is_private(const char *word, size_t len)
 {
-    static const char *const prefixes[] = {"apik_", "ws_", "whsec_", "eyJ"};
-    for (size_t i = 0; i < ARRAY_LEN(prefixes); i++)
-        if (len > strlen(prefixes[i]) && strncmp(word, prefixes[i], strlen(prefixes[i])) == 0)
-            return true;
+    static const char *const marks[] = {"apik_", "whsec_", "eyJ", "ws_"};
+    for (size_t i = 0; i < ARRAY_LEN(marks); i++) {
+        size_t own = strlen(marks[i]);
+        bool begins = i == ARRAY_LEN(marks) - 1;
+        for (size_t at = 0; at + own <= len; at++)
+            if (memcmp(word + at, marks[i], own) == 0 &&
+                (!begins || at == 0 || !isalnum((unsigned char)word[at - 1])))
+                return true;
+    }
     return len >= SECRET_MIN || memchr(word, '@', len) != NULL;
 }
 

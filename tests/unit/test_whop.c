@@ -219,6 +219,8 @@ static void test_problem(void **state)
          "key (hidden), mail (hidden), id pay_T3st0000000001", -1},
         {"{\"message\":\"eyJhbGciOi.x aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"}", "", "(hidden) (hidden)",
          -1},
+        {"{\"message\":\"key=apik_abc xapik_abc secret/ws_1 views_2\"}", "",
+         "(hidden) (hidden) (hidden) views_2", -1},
         {"{\"message\":\"a\\nb\\u0001c\"}", "", "a b c", -1},
         {"{\"message\":\"in 1 minute.\"}", "", "in 1 minute.", 60000},
         {"{\"message\":\"500 items, wait 2.5 secs\"}", "", "500 items, wait 2.5 secs", 3000},
