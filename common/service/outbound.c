@@ -232,8 +232,7 @@ static struct err conclude(struct run *run, const struct outbound_view *from,
     return err;
 }
 
-static struct err await_moment(struct run *run, const struct outside_ticket *ticket,
-                               int64_t claimed_ms)
+static struct err await_moment(struct run *run, const struct outside_ticket *ticket)
 {
     TRY(outside_wait(run->outside, &run->call->target, ticket));
     if (FAULT(before_call))

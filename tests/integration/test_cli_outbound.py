@@ -4,6 +4,7 @@ import uuid
 
 import pytest
 
+OPERATIONS = {"resend": "upserts.make", "verify": "messages.make", "park": "refunds.make"}
 PARKED = "no answer that says what became of it"
 
 
@@ -22,10 +23,10 @@ def put(stack, state, *, parked=None, policy="verify", job=None, key=None, until
         """INSERT INTO outbound (tenant_id, operation, business_key, policy, state, parked, attempts, resends,
                                  verifications, job_id, method, target, request, response, status, sending_since,
                                  sending_until, finished_at, look_at)
-           VALUES (1, 'probe.' || %s, %s, %s, %s, %s, 2, 1, 2, %s, 'POST', 'api.test/things', %s, %s, %s,
+           VALUES (1, %s, %s, %s, %s, %s, 2, 1, 2, %s, 'POST', 'api.test/things', %s, %s, %s,
                    now() - interval '1 minute', now() + %s::interval, CASE WHEN %s IN ('done', 'refused') THEN now() END,
                    now() + interval '1 hour') RETURNING id""",
-        (policy, key or str(uuid.uuid4()), policy, state, parked, job, b'{"n": 1}', b'{"error": "no"}', status,
+        (OPERATIONS[policy], key or str(uuid.uuid4()), policy, state, parked, job, b'{"n": 1}', b'{"error": "no"}', status,
          until.replace(" ago", "") if "ago" not in until else "-" + until.replace(" ago", ""), state))[0][0]
 
 
@@ -43,7 +44,7 @@ def test_ls_shows_parked_ones_first_and_filters(stack):
     assert "refund/pay_1" in text[1] and PARKED in text[1] and len(text) == 3
     assert [one["id"] for one in stack.cli_json("outbound", "ls", "--state", "done")] == [done]
     assert len(stack.cli_json("outbound", "ls", "--state", "all")) == 3
-    assert [one["id"] for one in stack.cli_json("outbound", "ls", "--operation", "probe.resend")] == [waiting]
+    assert [one["id"] for one in stack.cli_json("outbound", "ls", "--operation", "upserts.make")] == [waiting]
     assert [one["id"] for one in stack.cli_json("outbound", "ls", "--key", "refund/pay_1")] == [parked]
     assert stack.cli_json("outbound", "ls", "--older", "1h") == []
     assert stack.cli_json("outbound", "ls", "--tenant", "nobody") == []
@@ -54,7 +55,7 @@ def test_show_has_request_answer_and_advice(stack):
     job = put_job(stack)
     call = put(stack, "unknown", parked=PARKED, policy="park", job=job, status=502)
     text = stack.cli("outbound", "show", call).stdout
-    for part in ('{"n": 1}', '{"error": "no"}', "api.test/things", PARKED, job, "502", "resolve", "1/probe.park/"):
+    for part in ('{"n": 1}', '{"error": "no"}', "api.test/things", PARKED, job, "502", "resolve", "1/refunds.make/"):
         assert part in text, text
     shown = stack.cli_json("outbound", "show", call)[0]
     assert shown["job_state"] == "parked" and shown["request_base64"] == "eyJuIjogMX0="
