@@ -127,6 +127,20 @@ static struct err claim(struct run *run, bool *mine)
     return err_failed(&asked) || !*mine ? err : ERR_NONE;
 }
 
+/* One try. Whatever it is in the texts that PostgreSQL does not take: what came of it must stand.
+ */
+static struct err record_once(struct run *run, const struct outbound_outcome *outcome,
+                              bool *changed)
+{
+    struct err err = outbound_store_record(run->pg, &run->row, outcome, changed);
+    if (err.code != ERR_PG_DATA)
+        return err;
+    struct outbound_outcome plain = *outcome;
+    plain.remote_id = "";
+    plain.error = "";
+    return outbound_store_record(run->pg, &run->row, &plain, changed);
+}
+
 /* What the job's end or a lost lease cancels is its statements; but what has happened outside has
  * happened, and only we know. PostgreSQL may be away for a moment: as long as others hold the call
  * for being made, it is tried again. */
@@ -136,17 +150,16 @@ static struct err record(struct run *run, const struct outbound_outcome *outcome
     int64_t until_ms = clock_mono_ms() + outside->config->outbound_grace_ms;
     bool changed = false;
     for (;;) {
-        struct err err = outbound_store_record(run->pg, &run->row, outcome, &changed);
+        struct err err = record_once(run, outcome, &changed);
         if (!err_failed(&err))
             return changed ? ERR_NONE : busy(run);
-        if (err.code == ERR_PG_CANCELLED)
+        bool cancelled = err.code == ERR_PG_CANCELLED;
+        if (cancelled)
             pg_allow(run->pg);
-        else if (err_class_of(err.code) != ERR_CLASS_UNAVAILABLE)
-            return err;
-        if (clock_mono_ms() >= until_ms)
+        if (err_class_of(err.code) == ERR_CLASS_PERMANENT || clock_mono_ms() >= until_ms)
             return err;
         struct err waited = outside->ops->wait(outside->data, RECORD_WAIT_MS);
-        if (err_failed(&waited) && err.code != ERR_PG_CANCELLED)
+        if (err_failed(&waited) && !cancelled)
             return err;
     }
 }
