@@ -9,11 +9,7 @@
 #include <stdlib.h>
 
 enum {
-    ROUNDS_MAX = 8, /* changes of a row by others, until it is called busy */
-    /* From "sending" to the first byte at most: moments are reserved 1 s ahead, and outside_wait
-     * does not let pass who is 1 s late, so that one who stood still does not send what others have
-     * given up. */
-    BEGIN_MAX_MS = 2000,
+    ROUNDS_MAX = 8,       /* changes of a row by others, until it is called busy */
     RECORD_WAIT_MS = 200, /* between two tries to say what came of a call */
     KEY_MAX = 160,        /* of a business key, as in the table */
     BUSY_MIN_MS = 50,
@@ -97,10 +93,11 @@ static bool key_is_valid(const char *key)
 /* --- sending --------------------------------------------------------------------------------- */
 
 /* The call with the header that makes it the same call each time. */
-static void send_request(struct run *run, struct http_response *response)
+static void send_request(struct run *run, int64_t begin_by_ms, struct http_response *response)
 {
     const struct http_request *given = &run->call->request;
     struct http_request request = *given;
+    request.begin_by_ms = begin_by_ms;
     const char **headers = mem_alloc((given->header_count + 1) * sizeof *headers);
     struct buf header = {0};
     buf_printf(&header, "Idempotency-Key: %s", buf_text(&run->row.idempotency_key));
@@ -117,8 +114,9 @@ static void send_request(struct run *run, struct http_response *response)
 /* A COMMIT whose reply is lost may have made us the runner, and then nobody else will send. */
 static struct err claim(struct run *run, bool *mine)
 {
+    const struct config *config = run->outside->config;
     int64_t window_ms =
-        BEGIN_MAX_MS + run->call->request.timeout_ms + run->outside->config->outbound_grace_ms;
+        config->outbound_begin_ms + run->call->request.timeout_ms + config->outbound_grace_ms;
     struct err err =
         outbound_store_claim(run->pg, run->call, &run->row, run->runner, window_ms, mine);
     if (!err_failed(&err) || err_class_of(err.code) != ERR_CLASS_UNAVAILABLE)
@@ -237,6 +235,7 @@ static struct err conclude(struct run *run, const struct outbound_view *from,
         .error = answered ? "" : err_text(&response->why),
         .resends = from->resends + (from->state == OUTBOUND_UNKNOWN ? 1 : 0),
         .look_ms = run->outside->config->outbound_verify_ms,
+        .settle_ms = run->outside->config->outbound_grace_ms,
     };
     TRY(record(run, &outcome));
     (void)FAULT(after_call);
@@ -259,6 +258,7 @@ static struct err send_call(struct run *run)
     struct outside_ticket ticket;
     bool mine = false;
     TRY(outside_reserve(run->outside, &run->call->target, &ticket));
+    int64_t begin_by_ms = clock_mono_ms() + run->outside->config->outbound_begin_ms;
     TRY(claim(run, &mine));
     if (!mine)
         return busy(run);
@@ -267,7 +267,7 @@ static struct err send_call(struct run *run)
     if (err_failed(&err))
         return give_back(run, &from, err, NULL, 0);
     struct http_response response = {0};
-    send_request(run, &response);
+    send_request(run, begin_by_ms, &response);
     if (FAULT(call_reply_lost) && response.outcome == HTTP_ANSWERED) {
         response.outcome = HTTP_LOST;
         response.why = err_make(ERR_HTTP_LOST, "the answer was made to be lost");
@@ -301,15 +301,14 @@ static struct err ask(struct run *run, enum outbound_finding *finding, struct bu
 static struct err look(struct run *run, bool *again)
 {
     const struct config *config = run->outside->config;
-    const struct outbound_limits limits = {.grace_ms = config->outbound_grace_ms,
-                                           .verifications = (int)config->outbound_verifications};
+    int looks_max = (int)config->outbound_verifications;
     const struct outbound_view *view = &run->row.view;
     enum outbound_finding finding = OUTBOUND_CANNOT_TELL;
     struct buf *found = &run->row.remote_id;
     bool changed = false; /* if not: by another run, and then there is nothing to park */
     buf_clear(found);
     TRY(ask(run, &finding, found));
-    switch (outbound_after_look(view, finding, &limits)) {
+    switch (outbound_after_look(view, finding, looks_max)) {
     case OUTBOUND_STEP_SEND: *again = false; return send_call(run);
     case OUTBOUND_STEP_ANSWER:
         TRY(outbound_store_adopt(run->pg, run->call, &run->row, buf_text(found), &changed));
@@ -318,7 +317,7 @@ static struct err look(struct run *run, bool *again)
                                              "what was found belongs to another call");
     case OUTBOUND_STEP_LATER:
         *again = false;
-        TRY(outbound_store_postpone(run->pg, &run->row, view->sent_ms >= limits.grace_ms,
+        TRY(outbound_store_postpone(run->pg, &run->row, view->answer_ms <= 0,
                                     config->outbound_verify_ms));
         return uncertain(run, config->outbound_verify_ms);
     default:

@@ -58,20 +58,18 @@ enum outbound_step outbound_next(const struct outbound_view *view)
 enum { HTTP_CONFLICT = 409 };
 
 enum outbound_step outbound_after_look(const struct outbound_view *view,
-                                       enum outbound_finding finding,
-                                       const struct outbound_limits *limits)
+                                       enum outbound_finding finding, int looks_max)
 {
     if (finding == OUTBOUND_FOUND)
         return OUTBOUND_STEP_ANSWER;
     if (finding == OUTBOUND_CANNOT_TELL)
         return OUTBOUND_STEP_PARK;
-    if (view->sent_ms < limits->grace_ms)
+    if (view->answer_ms > 0)
         return OUTBOUND_STEP_LATER;
     /* A conflict says that something is there: sending again cannot be the answer to it. */
     if (view->resends == 0 && view->status != HTTP_CONFLICT)
         return OUTBOUND_STEP_SEND;
-    return view->verifications + 1 < limits->verifications ? OUTBOUND_STEP_LATER
-                                                           : OUTBOUND_STEP_PARK;
+    return view->verifications + 1 < looks_max ? OUTBOUND_STEP_LATER : OUTBOUND_STEP_PARK;
 }
 
 /* --- after a sending ------------------------------------------------------------------------- */

@@ -40,9 +40,9 @@ struct outbound_view {
     enum outbound_state state;
     enum outbound_policy policy;
     bool parked;
-    int64_t answer_ms; /* SENDING: so long its answer may still come; <= 0: no more */
+    int64_t answer_ms; /* so long its answer may still come (SENDING), and what it did may still
+                        * begin to show (UNKNOWN); <= 0: no more */
     int64_t look_ms;   /* UNKNOWN: so long until it may be looked for; <= 0: now */
-    int64_t sent_ms;   /* since the latest sending */
     int resends;
     int verifications;
     int status; /* of the latest answer; 0: none */
@@ -67,14 +67,10 @@ enum outbound_finding {
     OUTBOUND_NOT_FOUND,
     OUTBOUND_CANNOT_TELL,
 };
-struct outbound_limits {
-    int64_t grace_ms;  /* what was sent shows within it, or not at all */
-    int verifications; /* without finding it, until a person is asked */
-};
-/* ANSWER (adopt what was found), SEND (once more), LATER or PARK. */
+/* ANSWER (adopt what was found), SEND (once more), LATER or PARK. looks_max: those that do not find
+ * it, until a person is asked. */
 enum outbound_step outbound_after_look(const struct outbound_view *view,
-                                       enum outbound_finding finding,
-                                       const struct outbound_limits *limits);
+                                       enum outbound_finding finding, int looks_max);
 
 /* What a sending came to. */
 struct outbound_ending {

@@ -16,20 +16,16 @@ void outbound_row_close(struct outbound_row *row)
 
 /* --- reading --------------------------------------------------------------------------------- */
 
-#define MS_UNTIL(time) "ceil(extract(epoch FROM " time " - whopline_now()) * 1000)::bigint"
-
-/* In the order of enum column. The answer of what has ended only: it may be large. */
+/* In the order of enum column; times as ms from now. The answer of what has ended only: it may be
+ * large. */
 #define COLUMNS                                                                                    \
     "id, state, parked, attempts, resends, verifications, status,"                                 \
-    " coalesce(" MS_UNTIL("sending_until") ", 0), coalesce(" MS_UNTIL(                             \
-        "look_at") ", 0),"                                                                         \
-                   " coalesce(-" MS_UNTIL(                                                         \
-                       "sending_since") ", 0),"                                                    \
-                                        " coalesce((extract(epoch FROM sending_since) * "          \
-                                        "1000)::bigint, 0), coalesce(runner::text, ''),"           \
-                                        " idempotency_key, seen_before, error, remote_id,"         \
-                                        " CASE WHEN state IN ('done', 'refused') THEN response "   \
-                                        "END"
+    " coalesce(ceil(extract(epoch FROM sending_until - whopline_now()) * 1000)::bigint, 0),"       \
+    " coalesce(ceil(extract(epoch FROM look_at - whopline_now()) * 1000)::bigint, 0),"             \
+    " coalesce((extract(epoch FROM sending_since) * 1000)::bigint, 0), coalesce(runner::text, "    \
+    "''),"                                                                                         \
+    " idempotency_key, seen_before, error, remote_id,"                                             \
+    " CASE WHEN state IN ('done', 'refused') THEN response END"
 
 enum column {
     COLUMN_ID,
@@ -41,7 +37,6 @@ enum column {
     COLUMN_STATUS,
     COLUMN_ANSWER_MS,
     COLUMN_LOOK_MS,
-    COLUMN_SENT_MS,
     COLUMN_SENDING_SINCE,
     COLUMN_RUNNER,
     COLUMN_KEY,
@@ -69,7 +64,6 @@ static struct err take_row(struct pg *pg, const struct outbound_call *call,
     view->parked = !pg_is_null(pg, 0, COLUMN_PARKED);
     view->answer_ms = pg_get_integer(pg, 0, COLUMN_ANSWER_MS);
     view->look_ms = pg_get_integer(pg, 0, COLUMN_LOOK_MS);
-    view->sent_ms = pg_get_integer(pg, 0, COLUMN_SENT_MS);
     view->resends = (int)pg_get_integer(pg, 0, COLUMN_RESENDS);
     view->verifications = (int)pg_get_integer(pg, 0, COLUMN_VERIFICATIONS);
     view->status = (int)pg_get_integer(pg, 0, COLUMN_STATUS);
@@ -222,6 +216,9 @@ struct err outbound_store_record(struct pg *pg, const struct outbound_row *row,
                " resends = $9::integer,"
                " look_at = CASE WHEN $3 = 'unknown'"
                "  THEN whopline_now() + $10::bigint * interval '1 millisecond' END,"
+               " sending_until = CASE WHEN $3 = 'unknown'"
+               "  THEN whopline_now() + $12::bigint * interval '1 millisecond'"
+               "  ELSE sending_until END,"
                " finished_at = CASE WHEN $11 THEN whopline_now() END, updated_at = whopline_now()"
                " WHERE id = $1 AND attempts = $2::integer"
                " AND (state = 'sending' OR ($11::boolean AND state = 'unknown'))",
@@ -229,7 +226,7 @@ struct err outbound_store_record(struct pg *pg, const struct outbound_row *row,
                pg_text(outcome->parked), pg_integer(outcome->status), body,
                pg_text_or_null(outcome->remote_id), pg_text_or_null(outcome->error),
                pg_integer(outcome->resends), pg_integer(outcome->look_ms),
-               pg_flag(is_definite(outcome->state))));
+               pg_flag(is_definite(outcome->state)), pg_integer(outcome->settle_ms)));
     *changed = affected == 1;
     if (*changed)
         return ERR_NONE;

@@ -44,6 +44,7 @@ struct outbound_outcome {
     const char *error;     /* "": none */
     int resends;           /* with this one, or without it where nothing has happened */
     int64_t look_ms;       /* UNKNOWN: so long before it is looked for */
+    int64_t settle_ms;     /* UNKNOWN: so long before what is not found is not there */
 };
 /* By its runner. SENDING -> what it came to; a definite answer also ends an UNKNOWN that others
  * have made of it meanwhile. *changed is also true if it had been recorded before (a reply lost).

@@ -26,7 +26,7 @@ CREATE TABLE outbound (
     target text NOT NULL,                   -- host and path, without the query
     request bytea NOT NULL,                 -- the body as it was sent last
     sending_since timestamptz,              -- the latest sending
-    sending_until timestamptz,              -- until then its answer may still come
+    sending_until timestamptz,              -- until then its answer may come; unknown: its effect show
     look_at timestamptz,                    -- unknown: not to be looked for sooner
     status integer,                         -- of the latest answer
     response bytea,                         -- its body
