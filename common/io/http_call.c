@@ -204,8 +204,8 @@ static void finish(struct http_call *call, bool answered, const char *why)
 void http_call_finish(struct http_call *call, int result)
 {
     long status = 0;
-    bool answered = result == CURLE_OK && call->head_done;
     curl_easy_getinfo(call->easy, CURLINFO_RESPONSE_CODE, &status);
+    bool answered = result == CURLE_OK && call->head_done && status >= 200; /* 1xx announce one */
     call->response.status = (int)status;
     finish(call, answered, answered ? "" : describe(call, (CURLcode)result));
 }
