@@ -125,3 +125,13 @@ def test_without_a_reason_or_a_job(stack):
     assert "no job waits" in stack.cli("outbound", "resolve", call, "--done", "--reason", "r", "--yes").stdout
     assert stack.cli_json("outbound", "resolve", put(stack, "unknown"), "--done", "--reason", "r")["done"] is False
     assert stack.sql("SELECT count(*) FROM audit_log") == [(1,)]
+
+
+def test_trace_tells_of_the_calls_of_a_job(stack):
+    job = put_job(stack)
+    call = put(stack, "unknown", parked=PARKED, policy="park", job=job, status=502, key="refund/pay_1")
+    put(stack, "done", key="of another job")
+    steps = [step for step in stack.cli_json("trace", job) if step["what"] == "call"]
+    assert [step["id"] for step in steps] == [f"outbound {call}"] * 2
+    assert "refunds.make of refund/pay_1" in steps[0]["text"]
+    assert "unknown" in steps[1]["text"] and "sent 2 times" in steps[1]["text"] and PARKED in steps[1]["text"]
