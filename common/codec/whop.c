@@ -161,7 +161,8 @@ static void set_text(const struct field *field, const uint8_t *of,
     else
         for (size_t n = 0; n < NAMES_MAX && field->names[n] != NULL && text_is_empty(text); n++)
             text = read_text(field->sort, picked[of[n]], arena);
-    memcpy(out, &text, sizeof text);
+    const void *pointer = text;
+    memcpy(out, &pointer, sizeof pointer);
 }
 
 static void set_field(const struct field *field, const uint8_t *of,

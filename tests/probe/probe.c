@@ -5,6 +5,7 @@
  * before that is said beside its handler; the kinds are in schema/jobs.def. */
 #include "runtime/outside_face.h"
 #include "runtime/worker.h"
+#include "service/whop.h"
 #include "tests/probe/post.h"
 
 #include <signal.h>
@@ -183,6 +184,32 @@ static struct err batch(struct slot *slot, struct batch_item *items, size_t coun
     return slot_commit_batch(slot, items, count);
 }
 
+/* Volatile. Reads the membership PROBE_WHOP_ID at Whop PROBE_WHOP_CALLS times, one after the other:
+ * tests/bench/whop.py. */
+static struct err read_whop(struct slot *slot, const void *payload)
+{
+    const char *id = getenv("PROBE_WHOP_ID");
+    const char *calls = getenv("PROBE_WHOP_CALLS");
+    struct whop_membership membership;
+    struct arena arena;
+    struct err err = ERR_NONE;
+    (void)payload;
+    if (id == NULL || calls == NULL)
+        return err_make(ERR_MALFORMED, "probe.whop needs PROBE_WHOP_ID and PROBE_WHOP_CALLS");
+    arena_init(&arena);
+    struct whop whop = {.outside = slot->outside,
+                        .arena = &arena,
+                        .credential = "probe",
+                        .token = "apik_sim",
+                        .company = slot->config->whop_company_id};
+    for (long left = strtol(calls, NULL, 10); left > 0 && !err_failed(&err); left--) {
+        arena_reset(&arena);
+        err = whop_get_membership(&whop, id, &membership);
+    }
+    arena_close(&arena);
+    return err;
+}
+
 /* Calls PROBE_URL with the label behind it. number: calls a minute that all processes together may
  * make; negative: the same, and it is bulk. A 429 freezes for as long as it says. */
 static struct err get(struct slot *slot, const void *payload)
@@ -272,6 +299,7 @@ static const struct handler handlers[] = {
     {JOB_probe_post_resend, .handle = post_resend},
     {JOB_probe_post_verify, .handle = post_verify},
     {JOB_probe_post_park, .handle = post_park},
+    {JOB_probe_whop, .handle = read_whop},
 };
 
 static const struct worker probe_worker = {

@@ -253,6 +253,8 @@ static void call_out(struct probe *probe, const struct config *config, uv_loop_t
     err = run(probe);
     if (err_failed(&err))
         show_error(&err);
+    probe->whop.outside = NULL;
+    probe->whop.arena = NULL;
     arena_close(&arena);
     outside_local_close(&local);
 }
