@@ -135,6 +135,16 @@ const struct json_value *json_first(const struct json_value *array)
     return value_of(yyjson_arr_get_first(val_of(array)));
 }
 
+const struct json_value *json_next(const struct json_value *item)
+{
+    return value_of(unsafe_yyjson_get_next(val_of(item)));
+}
+
+size_t json_array_count(const struct json_value *array)
+{
+    return yyjson_arr_size(val_of(array));
+}
+
 /* A string or a number as it was sent; NULL for everything else. */
 static struct span raw_text(const struct json_value *value)
 {

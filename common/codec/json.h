@@ -28,6 +28,9 @@ bool json_is_empty(const struct json_value *value); /* an object or array withou
 bool json_pick(const struct json_value *object, const char *const *names, size_t count,
                const struct json_value **out);
 const struct json_value *json_first(const struct json_value *array); /* NULL if there is none */
+/* The one behind it in its array; the caller has counted, and does not ask behind the last. */
+const struct json_value *json_next(const struct json_value *item);
+size_t json_array_count(const struct json_value *array); /* 0 for everything else */
 
 /* A string, or a number's or boolean's own text, copied to the arena. "" for null, absent, object
  * and array; *odd (may be NULL) is set where a string holds a NUL. */
