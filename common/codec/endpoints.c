@@ -98,12 +98,12 @@ static struct err read_entry(const struct json_value *value, struct arena *arena
     if (endpoint_schemes(out->schemes, &unknown) == 0)
         return err_make(ERR_MALFORMED, "endpoint %zu (%s): schemes \"%.40s\": standard, legacy",
                         number, out->name, out->schemes);
-    size_t secrets = json_array_count(members[3]);
-    if (secrets > SIGNATURE_SECRETS_MAX)
+    struct json_items secrets = json_items_of(members[3]);
+    const struct json_value *secret;
+    if (secrets.left > SIGNATURE_SECRETS_MAX)
         return err_make(ERR_MALFORMED, "endpoint %zu (%s): at most %d secrets", number, out->name,
                         SIGNATURE_SECRETS_MAX);
-    const struct json_value *secret = json_first(members[3]);
-    for (size_t i = 0; i < secrets; i++, secret = json_next(secret))
+    while ((secret = json_items_next(&secrets)) != NULL)
         TRY(read_secret(secret, arena, number, out));
     return ERR_NONE;
 }
@@ -126,10 +126,10 @@ static struct err read_list(const struct json_value *root, struct arena *arena,
         return err_make(ERR_MALFORMED, "not an endpoints file: written by `whopline tenants`");
     if (!json_integer(members[0], &version) || version != VERSION)
         return err_make(ERR_MALFORMED, "of another version: it must be %d", VERSION);
-    size_t count = json_array_count(members[1]);
-    out->entries = arena_zalloc(arena, (count + 1) * sizeof *out->entries);
-    const struct json_value *value = json_first(members[1]);
-    for (; out->count < count; out->count++, value = json_next(value))
+    struct json_items items = json_items_of(members[1]);
+    const struct json_value *value;
+    out->entries = arena_zalloc(arena, (items.left + 1) * sizeof *out->entries);
+    for (; (value = json_items_next(&items)) != NULL; out->count++)
         TRY(read_entry(value, arena, out->count + 1, &out->entries[out->count]));
     qsort(out->entries, out->count, sizeof *out->entries, by_name);
     for (size_t i = 1; i < out->count; i++)

@@ -3,6 +3,7 @@
  * Every kind ends in one row of probe_effects, written in the job's own transaction. The table has
  * no unique key on purpose: only the runtime's promise keeps an effect single. What each kind does
  * before that is said beside its handler; the kinds are in schema/jobs.def. */
+#include "runtime/outside_face.h"
 #include "runtime/worker.h"
 
 #include <signal.h>
@@ -181,6 +182,41 @@ static struct err batch(struct slot *slot, struct batch_item *items, size_t coun
     return slot_commit_batch(slot, items, count);
 }
 
+/* Calls PROBE_URL with the label behind it. number: calls a minute that all processes together may
+ * make; negative: the same, and it is bulk. A 429 freezes for as long as it says. */
+static struct err get(struct slot *slot, const void *payload)
+{
+    const struct probe *probe = payload;
+    const char *base = getenv("PROBE_URL");
+    int64_t rate = probe->number < 0 ? -probe->number : probe->number;
+    if (base == NULL || rate == 0)
+        return err_make(ERR_MALFORMED, "probe.get needs PROBE_URL and a rate");
+    const struct outside_target target = {.credential = "probe",
+                                          .operation = "probe.get",
+                                          .host = base,
+                                          .interval_us = 60000000 / rate,
+                                          .bulk = probe->number < 0};
+    const struct http_request request = {.method = "GET",
+                                         .url =
+                                             arena_printf(&slot->arena, "%s%s", base, probe->label),
+                                         .timeout_ms = slot->config->http_timeout_ms,
+                                         .body_max_bytes = (size_t)slot->config->http_answer_max};
+    struct http_response response;
+    TRY(outside_call(slot->outside, &target, &request, &response));
+    buf_close(&response.body);
+    if (response.outcome != HTTP_ANSWERED)
+        return err_make(ERR_SYSTEM, "%.160s", response.why.text); /* reading may be repeated */
+    if (response.status == 429) {
+        struct err err = err_make(ERR_LIMITED, "probe.get met a 429");
+        err.after_ms = (uint32_t)response.retry_after_ms;
+        TRY(outside_freeze(slot->outside, &target, response.retry_after_ms));
+        return err;
+    }
+    if (response.status != 200)
+        return err_make(ERR_SYSTEM, "probe.get met status %d", response.status);
+    return have_effect(slot, probe);
+}
+
 /* Several processes may start together: the lock is PostgreSQL's, for this transaction only. */
 static struct err prepare(struct slot *slot)
 {
@@ -200,6 +236,7 @@ static const struct handler handlers[] = {
     {JOB_probe_sleep, .handle = take_a_nap}, {JOB_probe_query, .handle = query},
     {JOB_probe_hang, .handle = hang},        {JOB_probe_crash, .handle = crash},
     {JOB_probe_fail, .handle = fail},        {JOB_probe_batch, .handle_batch = batch},
+    {JOB_probe_get, .handle = get},
 };
 
 static const struct worker probe_worker = {
@@ -209,6 +246,7 @@ static const struct worker probe_worker = {
     .handlers = handlers,
     .handler_count = ARRAY_LEN(handlers),
     .prepare = prepare,
+    .outside = &outside_face,
 };
 
 int main(int argc, char **argv)
