@@ -8,7 +8,7 @@
 enum {
     US_PER_MS = 1000,
     AHEAD_US = 1000000,     /* how far ahead a moment is reserved at most */
-    BULK_AHEAD_US = 100000, /* the same for bulk, or two intervals if that is longer */
+    BULK_AHEAD_US = 500000, /* for bulk: an event does not wait behind more of it */
     LINE_US = 60000000,     /* beyond it nobody is told when his turn is */
     /* Calls leave up to a second late and the network adds to it: 60 s of the other side's may hold
      * what was meant for 61.7 s. */
@@ -52,12 +52,9 @@ struct err budget_reserve(struct outside *outside, const struct outside_target *
     int64_t reply[3] = {0};
     int64_t interval_us = target->interval_us * (100 + MARGIN_PERCENT) / 100;
     int64_t apart_us = interval_us * 100 / outside->config->whop_bulk_share_percent;
-    int64_t ahead_us = 2 * apart_us > BULK_AHEAD_US ? 2 * apart_us : BULK_AHEAD_US;
-    if (!target->bulk || ahead_us > AHEAD_US)
-        ahead_us = AHEAD_US;
     begin(&call, outside, target);
     add(&call, interval_us);
-    add(&call, ahead_us);
+    add(&call, target->bulk ? BULK_AHEAD_US : AHEAD_US);
     add(&call, LINE_US);
     add(&call, target->bulk ? apart_us : 0);
     TRY(eval(outside, &call, SCRIPT_RESERVE, reply, ARRAY_LEN(reply)));

@@ -14,8 +14,11 @@ local tail = bulk and 'v' or 'w'
 local kept = redis.call('HMGET', KEYS[1], 't', 'b', 'f', tail)
 local frozen = math.max(us, tonumber(kept[3]) or 0)
 local at = math.max(us, tonumber(kept[1]) or 0)
+local share = at
 if bulk then
-    at = math.max(at, tonumber(kept[2]) or 0)
+    -- Of its share it may make up for a second, at the pace of all.
+    share = math.max(us - 1000000, tonumber(kept[2]) or 0)
+    at = math.max(at, share)
 end
 local function keep(until_us, ...)
     redis.call('HSET', KEYS[1], 'i', interval, ...)
@@ -24,17 +27,17 @@ local function keep(until_us, ...)
 end
 if frozen == us and at - us <= ahead then
     if bulk then
-        keep(at, 't', string.format('%.0f', at + interval), 'b', string.format('%.0f', at + apart))
+        keep(at, 't', string.format('%.0f', at + interval), 'b', string.format('%.0f', share + apart))
     else
         keep(at, 't', string.format('%.0f', at + interval))
     end
     return {1, at - us}
 end
--- Those sent away come back one by one, a little faster than calls are let pass, so that none is
--- missed. Who finds the line too long comes back at its end; whoever asks scatters them.
+-- Those sent away come back one by one, half as fast again as calls are let pass, so that no moment
+-- is missed. Who finds the line too long comes back at its end; whoever asks scatters them.
 local pace = bulk and apart or interval
 local first = math.max(frozen, at - ahead / 2)
-local last = math.max(first, tonumber(kept[4]) or 0) + math.floor(pace * 4 / 5)
+local last = math.max(first, tonumber(kept[4]) or 0) + math.floor(pace * 2 / 3)
 last = math.min(last, first + line)
 keep(last, tail, string.format('%.0f', last))
 return {0, math.ceil(last - us), frozen > us and 1 or 0}
