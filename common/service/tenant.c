@@ -84,7 +84,7 @@ struct err tenant_found(struct pg *pg, int64_t tenant, const struct tenant_chang
 static bool is_tenants(enum err_code code)
 {
     return code == ERR_TENANT_PAUSED || code == ERR_TENANT_DISCONNECTED ||
-           err_class_of(code) == ERR_CLASS_AUTH;
+           code == ERR_WHOP_PERMISSION || err_class_of(code) == ERR_CLASS_AUTH;
 }
 
 static const char release_jobs[] =
