@@ -115,7 +115,7 @@ static struct err read_item(const struct field *field, const char *text, size_t 
     }
     if (at != text + len)
         return wrong(field, "not understood", text, len);
-    for (int value = from; value <= to; value += step)
+    for (unsigned value = (unsigned)from; value <= (unsigned)to; value += (unsigned)step)
         *bits |= (uint64_t)1 << value;
     return ERR_NONE;
 }

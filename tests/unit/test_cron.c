@@ -6,7 +6,6 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <time.h>
 
 #include <cmocka.h>
@@ -14,11 +13,8 @@
 static int64_t minute_of(const char *text)
 {
     struct tm tm = {0};
-    int fields = sscanf(text, "%d-%d-%d %d:%d", &tm.tm_year, &tm.tm_mon, &tm.tm_mday, &tm.tm_hour,
-                        &tm.tm_min);
-    assert_int_equal(fields, 5);
-    tm.tm_year -= 1900;
-    tm.tm_mon -= 1;
+    const char *end = strptime(text, "%Y-%m-%d %H:%M", &tm);
+    assert_true(end != NULL && *end == '\0');
     return timegm(&tm) / 60;
 }
 
