@@ -123,34 +123,44 @@ def test_minutes_neither_skip_nor_double(stack):
 
 # ---- each slot once
 
-def crowd(stack, count, offset, env):
-    """Schedulers that die: at the fault points around a firing's COMMIT, or when they are killed."""
-    procs = []
-    for _ in range(count):
+class Crew:
+    """Four schedulers that die, at the fault points around a firing's COMMIT or killed at any moment, and are
+    replaced."""
+
+    ENV = {"SCHEDULE_GRACE_MS": 100, "WORKER_LISTEN": "", "RETENTION_EVERY_MS": 200}
+
+    def __init__(self, stack):
+        self.stack, self.procs, self.deaths = stack, [], 0
+        self.mend()
+
+    def one(self):
         point = random.choice(["before_firing_commit", "after_firing_commit", "before_pg_commit", None])
         fault = f"{point}:kill@{random.randint(1, 300 if LONG else 40)}" if point else None
-        procs.append(stack.start("scheduler", env=moved(stack, offset, **env), fault=fault, ready=False))
-    return procs
+        return self.stack.start("scheduler", env=self.ENV, fault=fault, ready=False)
 
+    def mend(self):
+        if self.procs and random.random() < 0.3:
+            victim = random.choice(self.procs)
+            if victim.running():
+                victim.kill9()
+        living = [proc for proc in self.procs if proc.running()]
+        self.deaths += len(self.procs) - len(living)
+        self.procs = living + [self.one() for _ in range(4 - len(living))]
 
-def mend(stack, crew, offset, env, kills):
-    """One more round of deaths; whoever has died is replaced."""
-    if kills > 0 and random.random() < 0.3:
-        victim = random.choice(crew)
-        if victim.running():
-            victim.kill9()
-    dead = [proc for proc in crew if not proc.running()]
-    for proc in dead:
-        crew.remove(proc)
-    crew += crowd(stack, len(dead), offset, env)
-    return len(dead)
+    def end(self):
+        for proc in self.procs:
+            self.stack.eventually(lambda proc=proc: not proc.running() or self.stack.is_ready("scheduler", proc))
+            proc.allowed.add(-signal.SIGKILL)
+            proc.send(signal.SIGTERM, 0)
+        for proc in self.procs:
+            proc.wait_exit()
+        assert self.deaths > 0
 
 
 @pytest.mark.limit(900 if LONG else 90)
 def test_four_schedulers_that_die_fire_each_slot_once(stack):
     """An outage is made up for, slot by slot (policy all), while schedulers die."""
     schedules, per = (100, 100) if LONG else (20, 20)
-    env = {"SCHEDULE_GRACE_MS": 100, "WORKER_LISTEN": "", "RETENTION_EVERY_MS": 200}
     begins = datetime.datetime(2026, 6, 1, tzinfo=UTC)
     for n in range(schedules):
         if n % 2:
@@ -158,12 +168,10 @@ def test_four_schedulers_that_die_fire_each_slot_once(stack):
         else:
             add(stack, f"s{n}", cron=f"*/{n % 7 + 1} * * * *", zone="Europe/Berlin", missed="all",
                 missed_max=per, next_slot=begins)
-    crew = crowd(stack, 4, "0", env)
-    wanted, deaths = schedules * per, 0
+    crew, wanted = Crew(stack), schedules * per
 
     def all_made_up():
-        nonlocal deaths
-        deaths += mend(stack, crew, "0", env, 1)
+        crew.mend()
         return stack.sql("""SELECT count(*) FROM schedule_firings WHERE how = 'missed'
                             AND slot < '2026-06-10'""")[0][0] >= wanted
 
@@ -183,15 +191,34 @@ def test_four_schedulers_that_die_fire_each_slot_once(stack):
             else:
                 every = n % 7 + 1
                 assert (other.minute - one.minute) % 60 == (every if other.minute else 60 - one.minute)
-    stack.eventually(lambda: all(not proc.running() or stack.is_ready("scheduler", proc) for proc in crew))
-    for proc in crew:
-        proc.allowed.add(-signal.SIGKILL)
-        proc.send(signal.SIGTERM, 0)
-    for proc in crew:
-        proc.wait_exit()
+    crew.end()
     check_jobs(stack)
-    assert deaths > 0
-    print(f"{wanted} firings, {deaths} deaths, {took:.1f} s")
+    print(f"{wanted} firings, {crew.deaths} deaths, {took:.1f} s")
+
+
+@pytest.mark.limit(300 if LONG else 90)
+def test_short_intervals_live_through_deaths(stack):
+    """By the running clock: every slot from the first to the last, once each."""
+    schedules, wanted = (50, 10000) if LONG else (10, 400)
+    for n in range(schedules):
+        add(stack, f"s{n}", every=200 + 10 * n, missed="all", missed_max=1000000)
+    crew = Crew(stack)
+
+    def enough():
+        crew.mend()
+        return stack.sql("SELECT count(*) FROM schedule_firings")[0][0] >= wanted
+
+    stack.eventually(enough, 250 if LONG else 60, every=0.25)
+    crew.end()
+    for n in range(schedules):
+        every = 200 + 10 * n
+        numbers = [round(slot.timestamp() * 1000) for slot, _ in firings(stack, f"s{n}")]
+        assert numbers == list(range(numbers[0], numbers[-1] + 1, every)) and numbers[0] % every == 0
+        assert len(numbers) > 5
+    check_jobs(stack)
+    how = dict(stack.sql("SELECT how, count(*) FROM schedule_firings GROUP BY 1"))
+    assert set(how) <= {"due", "missed"}
+    print(f"{sum(how.values())} firings ({how}), {crew.deaths} deaths")
 
 
 def check_jobs(stack):
