@@ -41,6 +41,7 @@ extern const struct cli_command command_status;
 extern const struct cli_command command_queue;
 extern const struct cli_command command_workers;
 extern const struct cli_command command_jobs;
+extern const struct cli_command command_schedules;
 extern const struct cli_command command_audit;
 extern const struct cli_command command_fsck;
 extern const struct cli_command command_rebuild;

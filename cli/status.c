@@ -122,6 +122,7 @@ static void note_attention(struct buf *lines, const char *what, const char *reas
         {"job dead", "jobs dead", "whopline jobs ls --state dead"},
         {"event quarantined", "events quarantined", "whopline events --status quarantined"},
         {"payment in review", "payments in review", "whopline credits review list"},
+        {"schedule broken", "schedules broken", "whopline schedules ls"},
     };
     char number[OUTPUT_SHORT];
     output_number(count, number);
@@ -141,7 +142,9 @@ static struct err report_attention(struct report *report)
                 " UNION ALL SELECT 'event quarantined', reason, count(*) FROM webhook_events"
                 " WHERE status = 'quarantined' GROUP BY 1, 2"
                 " UNION ALL SELECT 'payment in review', reason, count(*) FROM credit_review"
-                " WHERE state = 'open' GROUP BY 1, 2 ORDER BY 1, 2",
+                " WHERE state = 'open' GROUP BY 1, 2"
+                " UNION ALL SELECT 'schedule broken', name || ': ' || error, 1 FROM schedules"
+                " WHERE enabled AND error IS NOT NULL ORDER BY 1, 2",
                 NULL, 0));
     json_begin_array(&report->json, "attention");
     for (size_t row = 0; row < pg_rows(pg); row++) {

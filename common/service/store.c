@@ -165,7 +165,7 @@ struct err store_insert_events(struct pg *pg, struct store_event *events, size_t
 static const char insert_jobs[] =
     "INSERT INTO jobs (id, gen, event_id, tenant_id, queue, kind, key, payload, version, trace,"
     " occurred_at, bulk) "
-    "SELECT id::uuid, gen, NULLIF(event_id, ''), tenant, queue, kind, key, payload,"
+    "SELECT id::uuid, gen, NULLIF(event_id, ''), NULLIF(tenant, 0), queue, kind, key, payload,"
     " version::smallint, trace, whopline_from_ms(occurred),"
     " bulk <> 0 "
     "FROM unnest($1::text[], $2::bigint[], $3::text[], $4::bigint[], $5::text[], $6::text[],"
