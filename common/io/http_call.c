@@ -19,12 +19,20 @@ static const int64_t retry_after_max_s = 7LL * 24 * 3600; /* beyond it nobody me
 
 /* --- what goes out --------------------------------------------------------------------------- */
 
+static bool is_late(struct http_call *call)
+{
+    call->late = call->begin_by_ms != 0 && clock_mono_ms() > call->begin_by_ms;
+    return call->late;
+}
+
 static size_t on_read(char *ptr, size_t size, size_t count, void *data)
 {
     struct http_call *call = data;
     size_t len = call->body.len - call->body_sent;
     if (!call->asked)
         (void)FAULT(call_first_byte);
+    if (is_late(call))
+        return CURL_READFUNC_ABORT;
     call->asked = true;
     if (len > size * count)
         len = size * count;
@@ -60,7 +68,7 @@ static int on_before_request(void *data, char *ip, char *own_ip, int port, int o
     (void)port;
     (void)own_port;
     if (!has_begun(call))
-        return CURL_PREREQFUNC_OK;
+        return is_late(call) ? CURL_PREREQFUNC_ABORT : CURL_PREREQFUNC_OK;
     call->resent = true;
     return CURL_PREREQFUNC_ABORT;
 }
@@ -163,6 +171,8 @@ static const char *describe(const struct http_call *call, CURLcode result)
 {
     if (call->refused && result == CURLE_COULDNT_CONNECT)
         return "the address is of a private network, which HTTP_ALLOW_PRIVATE=false refuses";
+    if (call->late)
+        return "this process stood still, and its time was over";
     if (call->too_large)
         return "the answer is larger than it may be";
     if (call->resent || result == CURLE_SEND_FAIL_REWIND)
@@ -194,8 +204,8 @@ static void finish(struct http_call *call, bool answered, const char *why)
 void http_call_finish(struct http_call *call, int result)
 {
     long status = 0;
-    bool answered = result == CURLE_OK && call->head_done;
     curl_easy_getinfo(call->easy, CURLINFO_RESPONSE_CODE, &status);
+    bool answered = result == CURLE_OK && call->head_done && status >= 200; /* 1xx announce one */
     call->response.status = (int)status;
     finish(call, answered, answered ? "" : describe(call, (CURLcode)result));
 }
@@ -282,6 +292,7 @@ struct http_call *http_call_new(struct http_client *client, const struct http_re
     call->client = client;
     call->started_us = clock_mono_us();
     call->body_max = request->body_max_bytes;
+    call->begin_by_ms = request->begin_by_ms;
     call->response.retry_after_ms = -1;
     if (request->body.len > 0) {
         char *copy = mem_alloc(request->body.len);

@@ -45,6 +45,8 @@ struct http_request {
     struct span body;      /* ptr NULL: none */
     int64_t timeout_ms;    /* for all of it, connecting included */
     size_t body_max_bytes; /* of the answer */
+    int64_t begin_by_ms;   /* clock_mono_ms after which its first byte must not leave: NOT_BEGUN; 0:
+                            * none. For a process that stood still in between */
 };
 
 enum http_outcome { HTTP_NOT_BEGUN, HTTP_LOST, HTTP_ANSWERED };

@@ -32,10 +32,12 @@ struct http_call {
     struct span body; /* a copy */
     size_t body_sent;
     size_t body_max;
-    bool asked;     /* libcurl wanted the body's first byte */
-    bool resent;    /* it was about to send what had begun */
-    bool refused;   /* an address that is not public */
-    bool head_done; /* of the answer */
+    bool asked;          /* libcurl wanted the body's first byte */
+    bool resent;         /* it was about to send what had begun */
+    int64_t begin_by_ms; /* as in the request */
+    bool late;           /* it would have begun after that */
+    bool refused;        /* an address that is not public */
+    bool head_done;      /* of the answer */
     bool too_large;
     size_t head_bytes;
     int64_t started_us;

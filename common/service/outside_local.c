@@ -2,9 +2,13 @@
 
 #include "service/outside_shared.h"
 
+/* What is waited for may come while the loop runs its timers, and UV_RUN_ONCE would then wait for
+ * something else to happen: so whatever comes stops the loop. */
+
 /* --- scripts --------------------------------------------------------------------------------- */
 
 struct eval {
+    uv_loop_t *loop;
     size_t left;
     int64_t *out;
     size_t out_count;
@@ -18,13 +22,14 @@ static void on_evaluated(const struct err *err, const struct redis_reply *reply,
     eval->err = err != NULL ? *err : ERR_NONE;
     for (size_t i = 0; err == NULL && i < eval->out_count; i++)
         eval->out[i] = redis_reply_integer(redis_reply_at(reply, i));
+    uv_stop(eval->loop);
 }
 
 static struct err local_eval(void *data, size_t script, size_t key_count, const struct span *args,
                              size_t count, int64_t *out, size_t out_count)
 {
     struct outside_local *local = data;
-    struct eval eval = {.left = 1, .out = out, .out_count = out_count};
+    struct eval eval = {.loop = local->loop, .left = 1, .out = out, .out_count = out_count};
     TRY(redis_wait_ready(local->redis));
     redis_eval(local->redis, script, key_count, args, count, on_evaluated, &eval);
     redis_settle(local->redis, &eval.left);
@@ -36,6 +41,7 @@ static struct err local_eval(void *data, size_t script, size_t key_count, const 
 static void on_over(uv_timer_t *timer)
 {
     *(bool *)timer->data = true;
+    uv_stop(timer->loop);
 }
 
 static struct err local_wait(void *data, int64_t ms)
@@ -51,6 +57,7 @@ static struct err local_wait(void *data, int64_t ms)
 }
 
 struct call {
+    uv_loop_t *loop;
     bool over;
     struct http_response *response;
 };
@@ -60,13 +67,14 @@ static void on_called(struct http_response *response, void *data)
     struct call *call = data;
     *call->response = *response;
     call->over = true;
+    uv_stop(call->loop);
 }
 
 static void local_http(void *data, const struct http_request *request,
                        struct http_response *response)
 {
     struct outside_local *local = data;
-    struct call call = {.response = response};
+    struct call call = {.loop = local->loop, .response = response};
     http_client_start(local->http, request, on_called, &call);
     while (!call.over)
         uv_run(local->loop, UV_RUN_ONCE);

@@ -5,6 +5,7 @@
  * before that is said beside its handler; the kinds are in schema/jobs.def. */
 #include "runtime/outside_face.h"
 #include "runtime/worker.h"
+#include "tests/probe/post.h"
 
 #include <signal.h>
 #include <stdlib.h>
@@ -217,6 +218,32 @@ static struct err get(struct slot *slot, const void *payload)
     return have_effect(slot, probe);
 }
 
+/* --- calls that happen once: post.c. label: the business key; number: ms between the call and the
+ * effect ------------------------------------------------------------------------------------- */
+
+static struct err post_and_have_effect(struct slot *slot, const struct probe *probe,
+                                       const char *kind, enum outbound_operation operation)
+{
+    TRY(post_thing(slot, kind, operation, probe->label));
+    sleep_ms(probe->number);
+    return have_effect(slot, probe);
+}
+
+static struct err post_resend(struct slot *slot, const void *payload)
+{
+    return post_and_have_effect(slot, payload, "upserts", OUTBOUND_OPERATION_probe_resend);
+}
+
+static struct err post_verify(struct slot *slot, const void *payload)
+{
+    return post_and_have_effect(slot, payload, "messages", OUTBOUND_OPERATION_probe_verify);
+}
+
+static struct err post_park(struct slot *slot, const void *payload)
+{
+    return post_and_have_effect(slot, payload, "refunds", OUTBOUND_OPERATION_probe_park);
+}
+
 /* Several processes may start together: the lock is PostgreSQL's, for this transaction only. */
 static struct err prepare(struct slot *slot)
 {
@@ -231,12 +258,20 @@ static struct err prepare(struct slot *slot)
 }
 
 static const struct handler handlers[] = {
-    {JOB_probe_noop, .handle = noop},        {JOB_probe_tick, .handle = tick},
-    {JOB_probe_effect, .handle = effect},    {JOB_probe_chain, .handle = chain},
-    {JOB_probe_sleep, .handle = take_a_nap}, {JOB_probe_query, .handle = query},
-    {JOB_probe_hang, .handle = hang},        {JOB_probe_crash, .handle = crash},
-    {JOB_probe_fail, .handle = fail},        {JOB_probe_batch, .handle_batch = batch},
+    {JOB_probe_noop, .handle = noop},
+    {JOB_probe_tick, .handle = tick},
+    {JOB_probe_effect, .handle = effect},
+    {JOB_probe_chain, .handle = chain},
+    {JOB_probe_sleep, .handle = take_a_nap},
+    {JOB_probe_query, .handle = query},
+    {JOB_probe_hang, .handle = hang},
+    {JOB_probe_crash, .handle = crash},
+    {JOB_probe_fail, .handle = fail},
+    {JOB_probe_batch, .handle_batch = batch},
     {JOB_probe_get, .handle = get},
+    {JOB_probe_post_resend, .handle = post_resend},
+    {JOB_probe_post_verify, .handle = post_verify},
+    {JOB_probe_post_park, .handle = post_park},
 };
 
 static const struct worker probe_worker = {

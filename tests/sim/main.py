@@ -12,12 +12,13 @@ from control import Control
 from record import Record
 from script import Script
 from server import Server
+from things import Things
 from whop import Whop
 
 
 def build(company):
     record, script = Record(), Script()
-    worlds = [Whop(record, company)]
+    worlds = [Whop(record, company), Things(record)]
     return Server(record, script, worlds, Control(record, script, worlds))
 
 

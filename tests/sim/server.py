@@ -184,7 +184,7 @@ class Server:
 
     def serve(self, connection, request):
         if request.path.startswith("/_sim/"):
-            connection.answer(self.control.handle(request))
+            connection.answer(self.control.handle(request), self.wants_close(request))
             return
         world = next((world for world in self.worlds if world.owns(request)), None)
         call = self.record.begin(request, world)
@@ -223,8 +223,11 @@ class Server:
         elif fault == "cut":
             self.end(call, 0, lambda: connection.cut(reply))
         else:
-            close = request.headers.get("connection", "").lower() == "close"
-            self.end(call, reply.status, lambda: connection.answer(reply, close))
+            self.end(call, reply.status, lambda: connection.answer(reply, self.wants_close(request)))
+
+    @staticmethod
+    def wants_close(request):
+        return request.headers.get("connection", "").lower() == "close"
 
     @staticmethod
     def end(call, status, how):
