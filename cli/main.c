@@ -109,7 +109,8 @@ static int run_command(const struct cli_command *command, int count, char **word
     struct buf name = {0};
     int status = CLI_USAGE;
     config_load(&cli.config, CONFIG_CLI, config_getenv, NULL, &cli.problems, &notes);
-    config_wipe_environment();
+    if (command != &command_config) /* which reads them as each program would */
+        config_wipe_environment();
     start_log(&cli.config);
     buf_printf(&name, "whopline %s", command->name);
     words[0] = (char *)(uintptr_t)buf_text(&name);
