@@ -41,6 +41,7 @@ extern const struct cli_command command_status;
 extern const struct cli_command command_queue;
 extern const struct cli_command command_workers;
 extern const struct cli_command command_jobs;
+extern const struct cli_command command_schedules;
 extern const struct cli_command command_audit;
 extern const struct cli_command command_fsck;
 extern const struct cli_command command_rebuild;
@@ -49,6 +50,7 @@ extern const struct cli_command command_trace;
 extern const struct cli_command command_credits;
 extern const struct cli_command command_outbound;
 extern const struct cli_command command_config;
+extern const struct cli_command command_tenants;
 extern const struct cli_command command_limits;
 
 /* Prints the error and returns the exit status that goes with it. */

@@ -5,6 +5,7 @@
  * A run is what a slot takes at once: one or several jobs of one kind, or a task of the runtime's
  * own. The loop owns it but while a slot runs it; then it may only look at, and ask through, what
  * is marked as shared. Slot threads end when they are told to and have nothing to run. */
+#include "runtime/gate.h"
 #include "runtime/outside_face.h"
 #include "runtime/verdict.h"
 #include "runtime/worker.h"
@@ -26,6 +27,7 @@ struct run_job {
     enum job_state ended; /* VERDICT_DONE: as its handler wanted it */
     enum err_class class; /* VERDICT_RETRY: of the error */
     bool has_row;         /* in PostgreSQL, where the verdict is written */
+    bool settled;         /* judged before it began: its tenant is held */
     bool released;        /* not begun: the process stops, or the queue is paused */
     atomic_bool lost; /* shared: another consumer has its entry, so there is nothing to settle */
 };
@@ -77,6 +79,7 @@ struct slot_thread {
 struct slots {
     const struct worker *worker;
     const struct config *config;
+    struct gate gate;
     pthread_mutex_t mutex;
     struct slot_thread *threads;
     size_t count;
@@ -100,6 +103,8 @@ void run_execute(struct slot_thread *thread);
 /* judge.c: from the handler's answer to a verdict that the loop can settle, and that the job's row
  * has, if it has one. Slot thread. */
 void judge_job(struct slot_thread *thread, struct run_job *item, struct err err);
+/* gate.c: settles those of thread->run whose tenants are held. Slot thread, before they begin. */
+void gate_hold_run(struct slot_thread *thread);
 /* Slot thread: has the loop give the jobs to Redis, and waits; thread->relay.failed tells. */
 void slots_relay(struct slot_thread *thread, const struct outgoing *jobs, size_t count);
 

@@ -65,6 +65,7 @@ void slots_start(struct slots *slots, const struct worker *worker, const struct 
                             .notify = notify,
                             .data = data};
     pthread_mutex_init(&slots->mutex, NULL);
+    gate_init(&slots->gate, config->tenant_status_ms);
     slots->threads = mem_zalloc(slots->count * sizeof *slots->threads);
     slots->finished = mem_zalloc(slots->count * sizeof(struct slot_thread *));
     slots->relays = mem_zalloc(slots->count * sizeof(struct relay_request *));
@@ -168,6 +169,7 @@ void slots_end(struct slots *slots)
         arena_close(&thread->slot.arena);
     }
     pthread_mutex_destroy(&slots->mutex);
+    gate_close(&slots->gate);
     free(slots->threads);
     free(slots->finished);
     free(slots->relays);
