@@ -217,6 +217,7 @@ static struct err open_stores(struct scheduler *scheduler)
     };
     TRY(redis_new(&options, &scheduler->relay.redis));
     pg_set_prepare(scheduler->relay.pg, config->database_prepare);
+    pg_set_lock_wait(scheduler->relay.pg, config->database_lock_timeout_ms);
     pg_limit(scheduler->relay.pg, config->max_run_ms); /* e.g. a row that somebody has locked */
     overview_init(&scheduler->overview, scheduler->relay.redis, scheduler->relay.pg, config);
     duties_init(&scheduler->duties, scheduler->relay.pg, config, &scheduler->process.stopping);

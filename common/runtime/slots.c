@@ -80,6 +80,7 @@ void slots_start(struct slots *slots, const struct worker *worker, const struct 
         thread->slot.config = config;
         thread->slot.db = pg_new(config->database_url);
         pg_set_prepare(thread->slot.db, config->database_prepare);
+        pg_set_lock_wait(thread->slot.db, config->database_lock_timeout_ms);
         pg_set_cancel_wait(thread->slot.db, config->cancel_grace_ms / 2);
         arena_init(&thread->slot.arena);
         init_wake(&thread->wake);
