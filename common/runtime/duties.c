@@ -93,7 +93,7 @@ struct err duties_round(struct duties *duties, bool *more)
 {
     *more = false;
     if (!duties->installed)
-        TRY(schedules_install(duties->pg));
+        TRY(schedules_install(duties->pg, duties->config->schedules_enabled));
     duties->installed = true;
     TRY(fire_schedules(duties, more));
     TRY(fire_timers(duties, more));

@@ -50,7 +50,7 @@ static const char install_sql[] =
     " WHERE (s.default_cron, s.default_zone, s.queue, s.kind, s.payload, s.version, s.missed,"
     "  s.missed_max) IS DISTINCT FROM ($2, $3, $4, $5, $6, $7::smallint, $8, $9::integer)";
 
-static struct err install(struct pg *pg, const struct builtin *builtin)
+static struct err install(struct pg *pg, const struct builtin *builtin, bool enabled)
 {
     const struct job_type *type = job_type(builtin->job);
     struct arena arena;
@@ -64,16 +64,16 @@ static struct err install(struct pg *pg, const struct builtin *builtin)
                       pg_text(builtin->zone), pg_text(queue_text(type->queue)), pg_text(type->kind),
                       pg_bytes(buf_span(&packed)), pg_integer(type->version),
                       pg_text(missed_names[builtin->missed]), pg_integer(builtin->missed_max),
-                      pg_flag(builtin->enabled));
+                      pg_flag(builtin->enabled && enabled));
     buf_close(&packed);
     arena_close(&arena);
     return err;
 }
 
-struct err schedules_install(struct pg *pg)
+struct err schedules_install(struct pg *pg, bool enabled)
 {
     for (const struct builtin *builtin = builtins; builtin->name != NULL; builtin++)
-        TRY(install(pg, builtin));
+        TRY(install(pg, builtin, enabled));
     return ERR_NONE;
 }
 

@@ -12,8 +12,8 @@
 enum { SCHEDULE_NAME_MAX = 100 };
 
 /* The built-in schedules (schema/schedules.def) into the table; new ones, and those whose cron or
- * zone has changed there and was not changed here. */
-MUST_CHECK struct err schedules_install(struct pg *pg);
+ * zone has changed there and was not changed here. enabled: false: new ones rest. */
+MUST_CHECK struct err schedules_install(struct pg *pg, bool enabled);
 
 /* What a step has done; the names are those of schedule_firings.how, but for the first two. */
 enum schedules_outcome {

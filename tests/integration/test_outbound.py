@@ -327,7 +327,7 @@ def test_a_runner_that_stood_still(world, policy, end):
         world.is_parked(policy, job, end)
     row = world.row()
     first.send(18)  # SIGCONT
-    first.wait_log("stopped: another worker has it|msg=parked|already_done")
+    first.sigterm()  # whatever it made of its answer, it has
     assert world.row() in (row, ("done", None, 1, "thing_1")), "its answer, if it has one, is the truth"
     assert world.made(policy) == 1 and len(world.posts(policy)) == 1
 
