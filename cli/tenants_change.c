@@ -116,7 +116,7 @@ static struct err check_add(const struct cli *cli, const char *slug,
 static struct err insert_tenant(struct cli *cli, const char *slug,
                                 const struct tenants_options *options, int64_t *id)
 {
-    const char *credential;
+    const char *credential = "";
     int64_t endpoint = 0;
     const char *name = options->endpoint != NULL ? options->endpoint : slug;
     TRY(pg_begin(cli->pg));
@@ -165,8 +165,8 @@ static struct err change_status(struct cli *cli, const struct tenants_subject *s
 
 struct err tenants_pause(struct cli *cli, const char *name, const struct tenants_options *options)
 {
-    struct tenants_subject subject;
-    bool changed;
+    struct tenants_subject subject = {0};
+    bool changed = false;
     TRY(tenants_find(cli, name, &subject));
     TRY(change_status(cli, &subject, options, "paused", "tenants.pause",
                       "{active,reauth_required,permission_missing}", &changed));
@@ -181,8 +181,8 @@ struct err tenants_pause(struct cli *cli, const char *name, const struct tenants
 
 struct err tenants_resume(struct cli *cli, const char *name, const struct tenants_options *options)
 {
-    struct tenants_subject subject;
-    bool changed;
+    struct tenants_subject subject = {0};
+    bool changed = false;
     TRY(tenants_find(cli, name, &subject));
     if (strcmp(subject.status, "paused") != 0 && strcmp(subject.status, "active") != 0)
         return err_make(ERR_REFUSED, "%s is %s, not paused: whopline tenants reauth %s",
@@ -234,8 +234,8 @@ static struct err leave(struct cli *cli, const struct tenants_subject *subject,
 struct err tenants_disconnect(struct cli *cli, const char *name,
                               const struct tenants_options *options)
 {
-    struct tenants_subject subject;
-    bool changed;
+    struct tenants_subject subject = {0};
+    bool changed = false;
     TRY(tenants_find(cli, name, &subject));
     if (!options->yes)
         return print_plan(cli, &subject);
@@ -299,7 +299,7 @@ struct err tenants_rotate_secret(struct cli *cli, const char *name,
 static struct err give_credential(struct cli *cli, const struct tenants_subject *subject,
                                   const struct tenants_options *options, bool *active)
 {
-    const char *credential;
+    const char *credential = "";
     const struct tenant_change change = {.status = "active",
                                          .reason = "",
                                          .actor = cli_actor(cli, options->actor),
@@ -318,7 +318,7 @@ static struct err give_credential(struct cli *cli, const struct tenants_subject 
 
 struct err tenants_reauth(struct cli *cli, const char *name, const struct tenants_options *options)
 {
-    struct tenants_subject subject;
+    struct tenants_subject subject = {0};
     bool active = false;
     TRY(tenants_find(cli, name, &subject));
     struct err err = give_credential(cli, &subject, options, &active);

@@ -21,7 +21,7 @@ static void print_missing(const char *slug, const char *missing)
 static struct err check_one(struct cli *cli, struct outside *outside, const char *name,
                             const struct tenants_options *options, bool *good)
 {
-    struct tenants_subject subject;
+    struct tenants_subject subject = {0};
     struct permissions_found found;
     struct arena arena;
     const char *actor = cli_actor(cli, options->actor);

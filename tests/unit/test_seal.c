@@ -63,7 +63,7 @@ static void test_vectors(void **state)
         uint8_t text_bytes[VECTOR_MAX];
         uint8_t associated_bytes[VECTOR_MAX];
         uint8_t cipher_bytes[VECTOR_MAX];
-        uint8_t tag_bytes[VECTOR_MAX];
+        uint8_t tag_bytes[VECTOR_MAX] = {0};
         uint8_t out[VECTOR_MAX] = {0};
         uint8_t back[VECTOR_MAX] = {0};
         uint8_t tag[SEAL_TAG_BYTES];
