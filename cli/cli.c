@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <pwd.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -73,10 +74,21 @@ struct err cli_open_redis(struct cli *cli)
     return redis_wait_ready(cli->redis);
 }
 
+struct err cli_open_outside(struct cli *cli, struct outside **out)
+{
+    signal(SIGPIPE, SIG_IGN); /* a connection that breaks while it is written to */
+    TRY(cli_open_redis(cli));
+    if (cli->outside.http == NULL)
+        TRY(outside_local_open(&cli->outside, &cli->config, &cli->loop, cli->redis));
+    *out = &cli->outside.outside;
+    return ERR_NONE;
+}
+
 void cli_close_redis(struct cli *cli)
 {
     if (cli->redis == NULL)
         return;
+    outside_local_close(&cli->outside);
     redis_close(cli->redis);
     uv_run(&cli->loop, UV_RUN_DEFAULT);
     REQUIRE(uv_loop_close(&cli->loop) == 0);

@@ -8,6 +8,7 @@
 #include "base/config.h"
 #include "io/pg.h"
 #include "io/redis.h"
+#include "service/outside_local.h"
 
 enum {
     CLI_OK = 0,
@@ -17,10 +18,11 @@ enum {
 
 struct cli {
     struct config config;
-    struct buf problems; /* with the settings; one per line */
-    struct pg *pg;       /* after cli_open_database */
-    struct redis *redis; /* after cli_open_redis, also one that cannot be reached */
-    uv_loop_t loop;      /* Redis'; once there is one */
+    struct buf problems;          /* with the settings; one per line */
+    struct pg *pg;                /* after cli_open_database */
+    struct redis *redis;          /* after cli_open_redis, also one that cannot be reached */
+    uv_loop_t loop;               /* Redis'; once there is one */
+    struct outside_local outside; /* after cli_open_outside */
 };
 
 struct cli_command {
@@ -39,13 +41,17 @@ extern const struct cli_command command_status;
 extern const struct cli_command command_queue;
 extern const struct cli_command command_workers;
 extern const struct cli_command command_jobs;
+extern const struct cli_command command_schedules;
 extern const struct cli_command command_audit;
 extern const struct cli_command command_fsck;
 extern const struct cli_command command_rebuild;
 extern const struct cli_command command_events;
 extern const struct cli_command command_trace;
 extern const struct cli_command command_credits;
+extern const struct cli_command command_outbound;
 extern const struct cli_command command_config;
+extern const struct cli_command command_tenants;
+extern const struct cli_command command_limits;
 
 /* Prints the error and returns the exit status that goes with it. */
 int cli_fail(const struct err *err);
@@ -57,7 +63,10 @@ MUST_CHECK struct err cli_open_database(struct cli *cli);
 
 /* Connects to REDIS_URL, with our scripts; waits a moment for it. */
 MUST_CHECK struct err cli_open_redis(struct cli *cli);
-void cli_close_redis(struct cli *cli);
+/* The way out (service/outside.h), for commands that call the other side; opens Redis too, which
+ * has the budgets. */
+MUST_CHECK struct err cli_open_outside(struct cli *cli, struct outside **out);
+void cli_close_redis(struct cli *cli); /* and the way out */
 
 /* Who is doing this, for the audit log: --actor, else WHOPLINE_ACTOR, SUDO_USER, the login name.
  * given: the option's value or NULL. Valid until the program's end. */

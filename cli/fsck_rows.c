@@ -69,9 +69,12 @@ static struct err look_at_events(struct fsck *fsck)
     struct err err = PG_EXEC(fsck->cli->pg,
                              "SELECT e.id, count(*) OVER () FROM webhook_events e"
                              " WHERE e.status = 'routed' AND e.kind = ANY ($1::text[])"
+                             /* of older ones the jobs may have been deleted */
+                             " AND e.received_at > whopline_now() - $3::bigint * interval '1 day'"
                              " AND NOT EXISTS (SELECT 1 FROM jobs WHERE event_id = e.id)"
                              " ORDER BY e.received_at, e.id LIMIT $2::integer",
-                             pg_array_param(&kinds), pg_integer(FSCK_SAMPLES));
+                             pg_array_param(&kinds), pg_integer(FSCK_SAMPLES),
+                             pg_integer(fsck->cli->config.retention_jobs_days));
     pg_array_close(&kinds);
     if (!err_failed(&err))
         take_samples(fsck, FSCK_EVENT_WITHOUT_JOBS);

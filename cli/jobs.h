@@ -35,7 +35,7 @@ struct jobs_options {
  */
 #define JOBS_AT "coalesce(j.finished_at, j.created_at)"
 #define JOBS_FROM                                                                                  \
-    " FROM jobs j JOIN tenants t ON t.id = j.tenant_id"                                            \
+    " FROM jobs j LEFT JOIN tenants t ON t.id = j.tenant_id"                                       \
     " WHERE j.state = ANY ($1::text[])"                                                            \
     " AND ($2::text[] IS NULL OR j.id = ANY ($2::text[]::uuid[]))"                                 \
     " AND ($3::text IS NULL OR j.kind = $3) AND ($4::text IS NULL OR j.queue = $4)"                \

@@ -382,7 +382,7 @@ static struct err print_history(struct pg *pg, const char *id)
     "   WHERE e.id = j.event_id) w) AS event,"                                                     \
     " (SELECT coalesce(json_agg(row_to_json(h) ORDER BY h.at, h.id), '[]') FROM (SELECT id, at,"   \
     "   actor, action, reason, detail FROM audit_log WHERE target = j.id::text) h) AS history"     \
-    " FROM jobs j JOIN tenants t ON t.id = j.tenant_id WHERE j.id = $1::text::uuid) q"
+    " FROM jobs j LEFT JOIN tenants t ON t.id = j.tenant_id WHERE j.id = $1::text::uuid) q"
 
 static struct err show_json(struct pg *pg, const char *id, const struct shown *shown,
                             const struct place *place)

@@ -12,9 +12,10 @@
 #endif
 
 static const struct cli_command *const commands[] = {
-    &command_status, &command_events,  &command_trace,  &command_credits, &command_jobs,
-    &command_queue,  &command_workers, &command_fsck,   &command_rebuild, &command_audit,
-    &command_send,   &command_migrate, &command_sample, &command_config,
+    &command_status,  &command_events, &command_trace,   &command_credits,   &command_tenants,
+    &command_jobs,    &command_queue,  &command_workers, &command_schedules, &command_outbound,
+    &command_limits,  &command_fsck,   &command_rebuild, &command_audit,     &command_send,
+    &command_migrate, &command_sample, &command_config,
 };
 
 static const struct cli_command *find_command(const char *name)
@@ -108,6 +109,8 @@ static int run_command(const struct cli_command *command, int count, char **word
     struct buf name = {0};
     int status = CLI_USAGE;
     config_load(&cli.config, CONFIG_CLI, config_getenv, NULL, &cli.problems, &notes);
+    if (command != &command_config) /* which reads them as each program would */
+        config_wipe_environment();
     start_log(&cli.config);
     buf_printf(&name, "whopline %s", command->name);
     words[0] = (char *)(uintptr_t)buf_text(&name);

@@ -25,7 +25,6 @@
     "CASE WHEN e.status = 'ignored' AND e.reason = 'nothing_to_do' THEN 'kept, nothing to do'"     \
     " WHEN e.status = 'ignored' AND e.reason = 'unknown_kind' THEN 'kept, unknown kind'"           \
     " WHEN e.status <> 'routed' THEN e.status || ': ' || e.reason"                                 \
-    " WHEN outcome_progress.jobs = 0 THEN 'kept, nothing to do'"                                   \
     " WHEN outcome_progress.progress = 'running' THEN 'running'"                                   \
     " WHEN outcome_progress.progress IN ('dead', 'parked')"                                        \
     "  THEN outcome_progress.progress || ': ' || outcome_jobs.reasons"                             \
@@ -33,6 +32,7 @@
     "  THEN 'granted ' || to_char(outcome_grant.amount, 'FM999,999,999,999')"                      \
     "   || ' credits to ' || outcome_grant.owner_id"                                               \
     " WHEN outcome_review.reason IS NOT NULL THEN 'in review: ' || outcome_review.reason"          \
+    " WHEN outcome_progress.jobs = 0 THEN 'done; its jobs are kept no more'"                       \
     " ELSE coalesce(outcome_jobs.reasons, outcome_progress.progress) END"
 
 /* The jobs that have not ended well or not ended, as a table for FROM. In parts, each of which is

@@ -32,6 +32,24 @@ static void note(struct buf *lines, int64_t count, const char *one, const char *
 
 /* --- PostgreSQL ------------------------------------------------------------------------------ */
 
+/* What is the matter with one that is not active, and what to do about it. */
+static void note_tenant(struct buf *lines, const char *slug, const char *status, const char *why)
+{
+    static const struct {
+        const char *status;
+        const char *todo;
+    } todos[] = {
+        {"paused", "whopline tenants resume"},
+        {"reauth_required", "whopline tenants reauth"},
+        {"permission_missing", "grant it at Whop, then whopline tenants check"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(todos); i++)
+        if (strcmp(status, todos[i].status) == 0)
+            buf_printf(lines, "tenant %s is %s%s%s%s: %s %s\n", slug, status,
+                       why[0] != '\0' ? " (" : "", why, why[0] != '\0' ? ")" : "", todos[i].todo,
+                       slug);
+}
+
 static struct err report_tenants(struct report *report)
 {
     static const char *const heads[] = {"TENANT", "STATUS", "LAST EVENT", "KIND", ">LAST HOUR"};
@@ -41,7 +59,9 @@ static struct err report_tenants(struct report *report)
                 "SELECT t.slug, t.status, e.kind,"
                 " extract(epoch FROM whopline_now() - e.received_at)::bigint,"
                 " (SELECT count(*) FROM webhook_events h WHERE h.tenant_id = t.id"
-                "  AND h.received_at > whopline_now() - interval '1 hour')"
+                "  AND h.received_at > whopline_now() - interval '1 hour'),"
+                " concat_ws(': ', t.pause_reason,"
+                "  nullif(array_to_string(t.missing_permissions, ', '), ''))"
                 " FROM tenants t LEFT JOIN LATERAL (SELECT kind, received_at FROM webhook_events"
                 "  WHERE tenant_id = t.id ORDER BY received_at DESC LIMIT 1) e ON true"
                 " ORDER BY t.slug",
@@ -65,9 +85,7 @@ static struct err report_tenants(struct report *report)
         table_printf(&table, "%s%s", age, age[0] != '\0' ? " ago" : "none yet");
         table_add(&table, pg_get(pg, row, 2));
         table_add(&table, pg_get(pg, row, 4));
-        if (strcmp(pg_get(pg, row, 1), "active") != 0)
-            buf_printf(&report->attention, "tenant %s is %s\n", pg_get(pg, row, 0),
-                       pg_get(pg, row, 1));
+        note_tenant(&report->attention, pg_get(pg, row, 0), pg_get(pg, row, 1), pg_get(pg, row, 5));
     }
     if (pg_rows(pg) == 0)
         buf_add_text(&report->attention,
@@ -122,6 +140,7 @@ static void note_attention(struct buf *lines, const char *what, const char *reas
         {"job dead", "jobs dead", "whopline jobs ls --state dead"},
         {"event quarantined", "events quarantined", "whopline events --status quarantined"},
         {"payment in review", "payments in review", "whopline credits review list"},
+        {"schedule broken", "schedules broken", "whopline schedules ls"},
     };
     char number[OUTPUT_SHORT];
     output_number(count, number);
@@ -141,7 +160,9 @@ static struct err report_attention(struct report *report)
                 " UNION ALL SELECT 'event quarantined', reason, count(*) FROM webhook_events"
                 " WHERE status = 'quarantined' GROUP BY 1, 2"
                 " UNION ALL SELECT 'payment in review', reason, count(*) FROM credit_review"
-                " WHERE state = 'open' GROUP BY 1, 2 ORDER BY 1, 2",
+                " WHERE state = 'open' GROUP BY 1, 2"
+                " UNION ALL SELECT 'schedule broken', name || ': ' || error, 1 FROM schedules"
+                " WHERE enabled AND error IS NOT NULL ORDER BY 1, 2",
                 NULL, 0));
     json_begin_array(&report->json, "attention");
     for (size_t row = 0; row < pg_rows(pg); row++) {

@@ -44,6 +44,9 @@
     "  (SELECT tenant_id, whop_payment_id FROM found_payments)"                                    \
     "  OR (r.tenant_id, r.whop_payment_id) IN (SELECT tenant_id, payment_id FROM events))"
 
+#define FOUND_CALLS                                                                                \
+    ", found_calls AS (SELECT * FROM outbound WHERE job_id IN (SELECT id FROM found_jobs))"
+
 #define EVENT_STEPS                                                                                \
     "SELECT occurred_at AS at, 1 AS rank, 'event' AS what, id,"                                    \
     "  'happened at Whop: ' || type_raw AS text FROM events WHERE occurred_known"                  \
@@ -82,12 +85,20 @@
     " UNION ALL SELECT handled_at, 7, 'review', whop_payment_id, state || ' by '"                  \
     "  || coalesce(handled_by, '?') FROM reviews WHERE handled_at IS NOT NULL"
 
+#define CALL_STEPS                                                                                 \
+    " UNION ALL SELECT created_at, 6, 'call', 'outbound ' || id, operation || ' of '"              \
+    "  || business_key || ' begun' FROM found_calls"                                               \
+    " UNION ALL SELECT coalesce(finished_at, updated_at), 7, 'call', 'outbound ' || id,"           \
+    "  state || coalesce(', made ' || remote_id, '') || coalesce(', status ' || status, '')"       \
+    "  || ', sent ' || attempts || CASE attempts WHEN 1 THEN ' time' ELSE ' times' END"            \
+    "  || coalesce(', parked: ' || parked, '') FROM found_calls"
+
 /* In parts: ISO C does not promise longer literals than 4,095 characters. */
 static void add_query(struct buf *out)
 {
-    buf_add_text(out, "WITH " FOUND_EVENTS FOUND_PAYMENTS);
-    buf_add_text(out, " SELECT at, what, id, text FROM (" EVENT_STEPS JOB_STEPS MONEY_STEPS
-                      ") steps ORDER BY at, rank, id");
+    buf_add_text(out, "WITH " FOUND_EVENTS FOUND_PAYMENTS FOUND_CALLS);
+    buf_add_text(out, " SELECT at, what, id, text FROM (" EVENT_STEPS JOB_STEPS MONEY_STEPS);
+    buf_add_text(out, CALL_STEPS ") steps ORDER BY at, rank, id");
 }
 
 static struct err ask(struct cli *cli, const char *id, bool json)

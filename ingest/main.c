@@ -42,6 +42,7 @@ static void stop(struct ingest *ingest, int status)
         return;
     ingest->stopping = true;
     ingest->status = status;
+    endpoint_table_unwatch(&ingest->webhook.endpoints);
     private_close(&ingest->private);
     server_close(&ingest->server);
     replay_close(&ingest->replay);
@@ -181,8 +182,15 @@ static void check_settings(const struct config *config, struct buf *problems)
     replay_check(config, problems);
 }
 
+static void on_reload(void *data)
+{
+    struct ingest *ingest = data;
+    endpoint_table_reload(&ingest->webhook.endpoints);
+}
+
 static struct err start(struct ingest *ingest)
 {
+    endpoint_table_watch(&ingest->webhook.endpoints, &ingest->process.loop);
     TRY(replay_open(&ingest->replay, &ingest->process.loop, &ingest->webhook));
     TRY(connect_redis(ingest));
     TRY(server_listen(&ingest->server));
@@ -197,6 +205,7 @@ int main(int argc, char **argv)
     if (status != PROCESS_GO)
         return status;
     ingest.process.on_stop = on_stop;
+    ingest.process.on_reload = on_reload;
     ingest.process.data = &ingest;
     webhook_init(&ingest.webhook, &ingest.process.config, &ingest.metrics);
     server_init(&ingest.server, &ingest.process.loop, &ingest.webhook, &ingest.metrics);

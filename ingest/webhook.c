@@ -12,47 +12,9 @@
 
 /* --- settings -------------------------------------------------------------------------------- */
 
-static unsigned scheme_bit(struct span name)
-{
-    if (span_equal(name, SPAN("standard")))
-        return SIGNATURE_STANDARD;
-    if (span_equal(name, SPAN("legacy")))
-        return SIGNATURE_LEGACY;
-    if (span_equal(name, SPAN("bare_hex")))
-        return SIGNATURE_BARE_HEX;
-    return 0;
-}
-
-/* problems: NULL when it is known that there are none. */
-static unsigned parse_schemes(const char *text, struct buf *problems)
-{
-    unsigned schemes = 0;
-    while (*text != '\0') {
-        text += strspn(text, ", ");
-        struct span name = {text, strcspn(text, ", ")};
-        unsigned bit = scheme_bit(name);
-        if (bit == 0 && name.len > 0 && problems != NULL)
-            buf_printf(problems, "WEBHOOK_SCHEMES: no such scheme: %.*s\n", (int)name.len,
-                       name.ptr);
-        schemes |= bit;
-        text += name.len;
-    }
-    if (schemes == 0 && problems != NULL)
-        buf_add_text(problems, "WEBHOOK_SCHEMES names no scheme\n");
-    return schemes;
-}
-
 void webhook_check(const struct config *config, struct buf *problems)
 {
-    struct signature_keys *keys = NULL;
-    parse_schemes(config->webhook_schemes, problems);
-    if (text_is_empty(config->whop_webhook_secret))
-        return;
-    struct err err = signature_keys_new(config->whop_webhook_secret, &keys);
-    if (err_failed(&err))
-        buf_printf(problems, "WHOP_WEBHOOK_SECRET: %s\n", err_text(&err));
-    else
-        signature_keys_free(keys);
+    endpoint_table_check(config, problems);
 }
 
 void webhook_init(struct webhook *webhook, const struct config *config, struct metrics *metrics)
@@ -60,17 +22,15 @@ void webhook_init(struct webhook *webhook, const struct config *config, struct m
     *webhook = (struct webhook){
         .config = config,
         .metrics = metrics,
-        .schemes = parse_schemes(config->webhook_schemes, NULL),
         .accept = {.prefix = config->stream_prefix, .ttl_s = config->dedupe_ttl_hours * 3600},
     };
     arena_init(&webhook->scratch);
-    struct err err = signature_keys_new(config->whop_webhook_secret, &webhook->keys);
-    REQUIRE(!err_failed(&err));
+    endpoint_table_init(&webhook->endpoints, config);
 }
 
 void webhook_close(struct webhook *webhook)
 {
-    signature_keys_free(webhook->keys);
+    endpoint_table_close(&webhook->endpoints);
     accept_close(&webhook->accept);
     arena_close(&webhook->scratch);
 }
@@ -82,23 +42,6 @@ bool webhook_is_ready(const struct webhook *webhook)
 }
 
 /* --- before the body ------------------------------------------------------------------------- */
-
-enum endpoint { ENDPOINT_NONE, ENDPOINT_DEFAULT, ENDPOINT_UNKNOWN };
-
-static enum endpoint endpoint_of(struct span path)
-{
-    static const char *const known[] = {
-        "/webhooks/whop",    "/webhooks/whop/default", "/api/webhooks",
-        "/api/whop/webhook", "/api/webhooks/whop",
-    };
-    const struct span family = SPAN("/webhooks/whop/");
-    for (size_t i = 0; i < ARRAY_LEN(known); i++)
-        if (span_equal(path, span_of(known[i])))
-            return ENDPOINT_DEFAULT;
-    if (path.len > family.len && memcmp(path.ptr, family.ptr, family.len) == 0)
-        return ENDPOINT_UNKNOWN;
-    return ENDPOINT_NONE;
-}
 
 /* A media type ends at ';' or blanks: "application/json; charset=utf-8". */
 static bool is_json(struct span type)
@@ -146,8 +89,10 @@ static int refuse(struct webhook *webhook, enum signature_result result, int64_t
 int webhook_check_head(struct webhook *webhook, const struct http1_request *request,
                        struct webhook_request *incoming)
 {
-    enum endpoint endpoint = endpoint_of(request->path);
-    if (endpoint == ENDPOINT_NONE)
+    bool ours = false;
+    const struct endpoint *endpoint =
+        endpoint_table_find(&webhook->endpoints, request->path, &ours);
+    if (!ours)
         return 404;
     if (request->method != HTTP1_POST)
         return 405;
@@ -169,12 +114,12 @@ int webhook_check_head(struct webhook *webhook, const struct http1_request *requ
     if (!is_json(type) || !is_identity(coding))
         return 415;
     int64_t now_s = clock_wall_ms() / 1000;
-    if (endpoint == ENDPOINT_UNKNOWN) {
+    if (endpoint == NULL) {
         log_refused(webhook, "unknown endpoint", now_s);
         return 401;
     }
     enum signature_result result =
-        signature_precheck(&incoming->headers, webhook->schemes, now_s,
+        signature_precheck(&incoming->headers, endpoint->schemes, now_s,
                            webhook->config->webhook_tolerance_seconds, &incoming->check);
     if (result != SIGNATURE_OK)
         return refuse(webhook, result, now_s);
@@ -197,16 +142,24 @@ int webhook_take(struct webhook *webhook, const struct http1_request *request,
                  struct webhook_request *incoming)
 {
     int64_t now_ms = clock_wall_ms();
+    bool ours = false;
+    /* Again: while the body came in, the endpoints may have been read anew. */
+    const struct endpoint *endpoint =
+        endpoint_table_find(&webhook->endpoints, request->path, &ours);
+    if (endpoint == NULL)
+        return refuse(webhook, SIGNATURE_MISMATCH, now_ms / 1000);
     enum signature_result result =
-        signature_verify(webhook->keys, &incoming->headers, request->body, &incoming->check);
+        signature_verify(endpoint->keys, &incoming->headers, request->body, &incoming->check);
+    if (result == SIGNATURE_OK && !endpoint_allows(endpoint, incoming->check.secret, now_ms))
+        result = SIGNATURE_MISMATCH;
     if (result != SIGNATURE_OK)
         return refuse(webhook, result, now_ms / 1000);
     webhook->metrics->verifications[SIGNATURE_OK]++;
 
     struct event event;
     struct event_source source = {
-        .endpoint = "default",
-        .endpoint_company = webhook->config->whop_company_id,
+        .endpoint = endpoint->name,
+        .endpoint_company = endpoint->company,
         .webhook_id = incoming->headers.id,
         .check = &incoming->check,
         .received_ms = now_ms,

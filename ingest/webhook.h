@@ -14,6 +14,7 @@
 #include "base/config.h"
 #include "codec/event.h"
 #include "codec/http1.h"
+#include "ingest/endpoint_table.h"
 #include "ingest/metrics.h"
 #include "service/accept.h"
 
@@ -22,8 +23,7 @@ struct replay;
 struct webhook {
     const struct config *config; /* borrowed */
     struct metrics *metrics;     /* borrowed */
-    struct signature_keys *keys;
-    unsigned schemes; /* an OR of enum signature_scheme */
+    struct endpoint_table endpoints;
     struct accept accept;
     struct replay *replay; /* keeps what is given to Redis; NULL: nobody does */
     bool redis_is_safe;    /* this connection's Redis was asked and keeps what it is given */

@@ -1,10 +1,12 @@
-/* whopline-scheduler: no queued row is forgotten.
+/* whopline-scheduler: no queued row is forgotten, and no time passes unnoticed.
  *
  * Offers rows to Redis that nobody has relayed, or that were relayed long ago; and all of them when
- * Redis turns out to be another one than before. Any number of these may run: what one offers twice
- * is a duplicate. */
+ * Redis turns out to be another one than before. Fires schedules and timers, and deletes what is
+ * old (runtime/duties.h). Any number of these may run: what one offers twice is a duplicate, and
+ * what one fires no other does. */
 #include "base/clock.h"
 #include "base/log.h"
+#include "runtime/duties.h"
 #include "runtime/overview.h"
 #include "runtime/process.h"
 #include "runtime/telemetry.h"
@@ -23,10 +25,12 @@ struct scheduler {
     struct process process;
     struct relay relay;
     struct overview overview;
+    struct duties duties;
     struct telemetry telemetry;
     uv_timer_t timer;
-    bool working;  /* the schema is ours */
-    bool troubled; /* said so already */
+    bool working;         /* the schema is ours */
+    bool sweep_troubled;  /* said so already */
+    bool duties_troubled; /* the same */
 };
 
 static void on_timer(uv_timer_t *timer)
@@ -64,13 +68,28 @@ static struct err sweep(struct scheduler *scheduler, bool *bulk_waiting)
 }
 
 /* One line when trouble begins and one when it ends, not one a second. */
-static void note(struct scheduler *scheduler, const struct err *err)
+static void note(const struct err *err, const char *what, bool *troubled)
 {
-    if (err_failed(err) && !scheduler->troubled)
-        log_warning("scheduler", "cannot sweep", LOG_TEXT("error", err_text(err)));
-    if (!err_failed(err) && scheduler->troubled)
-        log_info("scheduler", "sweeping again");
-    scheduler->troubled = err_failed(err);
+    if (err_failed(err) && !*troubled)
+        log_warning("scheduler", "in trouble", LOG_TEXT("with", what),
+                    LOG_TEXT("error", err_text(err)));
+    if (!err_failed(err) && *troubled)
+        log_info("scheduler", "trouble is over", LOG_TEXT("with", what));
+    *troubled = err_failed(err);
+}
+
+/* Schedules need no Redis, so each goes on without the other. Whether to come back soon. */
+static bool make_round(struct scheduler *scheduler)
+{
+    bool bulk_waiting = false;
+    bool more = false;
+    struct err err = sweep(scheduler, &bulk_waiting);
+    note(&err, "sweeping", &scheduler->sweep_troubled);
+    overview_swept(&scheduler->overview, !err_failed(&err));
+    err = duties_round(&scheduler->duties, &more);
+    note(&err, "schedules, timers or retention", &scheduler->duties_troubled);
+    overview_collect(&scheduler->overview);
+    return bulk_waiting || more;
 }
 
 static void on_stop(void *data)
@@ -84,7 +103,7 @@ static int wait_for_schema(struct scheduler *scheduler)
 {
     for (;;) {
         struct err err = migrate_check(scheduler->relay.pg);
-        note(scheduler, &err);
+        note(&err, "the database", &scheduler->sweep_troubled);
         if (!err_failed(&err) || scheduler->process.stopping)
             return 0;
         if (err.code == ERR_PG_SCHEMA) {
@@ -103,11 +122,7 @@ static int work(struct scheduler *scheduler)
         log_info("scheduler", "working");
     scheduler->working = status == 0;
     while (status == 0 && !scheduler->process.stopping) {
-        bool hurry = false;
-        struct err err = sweep(scheduler, &hurry);
-        note(scheduler, &err);
-        overview_swept(&scheduler->overview, !err_failed(&err));
-        overview_collect(&scheduler->overview);
+        bool hurry = make_round(scheduler);
         if (!scheduler->process.stopping)
             idle(scheduler,
                  hurry && config->relay_sweep_ms > HURRY_MS ? HURRY_MS : config->relay_sweep_ms);
@@ -138,6 +153,7 @@ static void write_page(void *data, int64_t now_ms, struct metric_page *page)
 {
     const struct scheduler *scheduler = data;
     overview_write(&scheduler->overview, now_ms, page);
+    duties_write(&scheduler->duties, page);
 }
 
 static struct err start_telemetry(struct scheduler *scheduler)
@@ -201,17 +217,19 @@ static struct err open_stores(struct scheduler *scheduler)
     };
     TRY(redis_new(&options, &scheduler->relay.redis));
     pg_set_prepare(scheduler->relay.pg, config->database_prepare);
+    pg_set_lock_wait(scheduler->relay.pg, config->database_lock_timeout_ms);
     pg_limit(scheduler->relay.pg, config->max_run_ms); /* e.g. a row that somebody has locked */
     overview_init(&scheduler->overview, scheduler->relay.redis, scheduler->relay.pg, config);
+    duties_init(&scheduler->duties, scheduler->relay.pg, config, &scheduler->process.stopping);
     return ERR_NONE;
 }
 
 int main(int argc, char **argv)
 {
     struct scheduler scheduler = {0};
-    int status =
-        process_start(&scheduler.process, argc, argv, "whopline-scheduler",
-                      "relays jobs that have not reached Redis", CONFIG_WORKER, telemetry_check);
+    int status = process_start(&scheduler.process, argc, argv, "whopline-scheduler",
+                               "relays jobs that have not reached Redis, fires schedules",
+                               CONFIG_WORKER, telemetry_check);
     if (status != PROCESS_GO)
         return status;
     scheduler.process.on_stop = on_stop;

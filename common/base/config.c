@@ -97,6 +97,31 @@ const char *config_getenv(const char *name, void *context)
     return getenv(name);
 }
 
+/* The text getenv gives is the kernel's own copy, whose address does not change. */
+static void wipe_variable(const char *name)
+{
+    char *value = getenv(name);
+    if (value == NULL)
+        return;
+    explicit_bzero(value, strlen(value));
+    unsetenv(name);
+}
+
+void config_wipe_environment(void)
+{
+    for (size_t i = 0; i < ARRAY_LEN(settings); i++) {
+        if (settings[i].type != SETTING_SECRET)
+            continue;
+        wipe_variable(settings[i].name);
+        for (size_t k = 0; k < ARRAY_LEN(aliases); k++)
+            if (strcmp(aliases[k].name, settings[i].name) == 0)
+                wipe_variable(aliases[k].other);
+    }
+    /* Keys that a seed names and that we do not even read. */
+    for (size_t i = 0; i < ARRAY_LEN(ignored); i++)
+        wipe_variable(ignored[i].name);
+}
+
 /* ASCII white space, the byte order mark and zero-width characters, which survive copy and paste.
  */
 static size_t invisible_at(const char *text)
@@ -177,6 +202,7 @@ static char *read_name(const struct reader *reader, const char *name, bool secre
     if (content == NULL)
         return mem_strdup("");
     char *value = copy_trimmed(content);
+    explicit_bzero(content, strlen(content));
     free(content);
     return value;
 }
@@ -266,6 +292,8 @@ static void load_one(struct config *config, const struct setting *setting, int p
     }
     case SETTING_GROUP: break;
     }
+    if (value != NULL && setting->type == SETTING_SECRET)
+        explicit_bzero(value, strlen(value));
     free(value);
 }
 

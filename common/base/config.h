@@ -43,6 +43,10 @@ void config_load(struct config *config, enum config_program program, config_sour
 void config_close(struct config *config);
 
 const char *config_getenv(const char *name, void *context);
+/* Once settings are read: overwrites the values of all secrets, also of those this program does not
+ * use, where the kernel shows them (/proc/PID/environ), and unsets their names, so that no child
+ * inherits them. Before there are threads. */
+void config_wipe_environment(void);
 
 /* Generated texts. */
 void config_write_help(enum config_program program, struct buf *out); /* for --help */

@@ -20,6 +20,11 @@ void random_uuid(char out[UUID_TEXT_SIZE])
              b[15]);
 }
 
+void random_bytes(void *out, size_t len)
+{
+    arc4random_buf(out, len);
+}
+
 uint32_t random_below(uint32_t bound)
 {
     return arc4random_uniform(bound);

@@ -1,5 +1,6 @@
 #include "codec/json.h"
 
+#include <stdlib.h>
 #include <yyjson.h>
 
 enum { PICK_MAX = 64 };
@@ -133,6 +134,35 @@ bool json_pick(const struct json_value *object, const char *const *names, size_t
 const struct json_value *json_first(const struct json_value *array)
 {
     return value_of(yyjson_arr_get_first(val_of(array)));
+}
+
+bool json_is_number(const struct json_value *value)
+{
+    return yyjson_is_raw(val_of(value));
+}
+
+struct json_items json_items_of(const struct json_value *array)
+{
+    return (struct json_items){json_first(array), yyjson_arr_size(val_of(array))};
+}
+
+const struct json_value *json_items_next(struct json_items *items)
+{
+    const struct json_value *value = items->left > 0 ? items->next : NULL;
+    if (value != NULL && --items->left > 0)
+        items->next = value_of(unsafe_yyjson_get_next(val_of(value)));
+    return value;
+}
+
+const char *json_copy(const struct json_value *value, struct arena *arena)
+{
+    size_t len = 0;
+    char *text = yyjson_val_write(val_of(value), 0, &len);
+    if (text == NULL)
+        return "";
+    const char *copy = arena_copy(arena, text, len);
+    free(text);
+    return copy;
 }
 
 /* A string or a number as it was sent; NULL for everything else. */

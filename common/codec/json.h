@@ -28,6 +28,18 @@ bool json_is_empty(const struct json_value *value); /* an object or array withou
 bool json_pick(const struct json_value *object, const char *const *names, size_t count,
                const struct json_value **out);
 const struct json_value *json_first(const struct json_value *array); /* NULL if there is none */
+bool json_is_number(const struct json_value *value);
+
+/* The elements of an array, one after the other; none where it is no array. */
+struct json_items {
+    const struct json_value *next;
+    size_t left;
+};
+struct json_items json_items_of(const struct json_value *array);
+const struct json_value *json_items_next(struct json_items *items); /* NULL: no more */
+
+/* A value as JSON text, numbers as they were sent. "" where it cannot be written. */
+const char *json_copy(const struct json_value *value, struct arena *arena);
 
 /* A string, or a number's or boolean's own text, copied to the arena. "" for null, absent, object
  * and array; *odd (may be NULL) is set where a string holds a NUL. */

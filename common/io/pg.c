@@ -28,7 +28,8 @@ struct pg {
     bool renew; /* once no transaction is open: its prepared statements are of no more use */
     struct pg_prepared prepared;
     int64_t cancel_wait_ms;
-    int64_t limit_ms; /* of a statement; 0: none */
+    int64_t limit_ms;     /* of a statement; 0: none */
+    int64_t lock_wait_ms; /* of a statement in a transaction; 0: as the server has it */
     atomic_bool cancelled;
     atomic_bool connecting;
     bool cancelling; /* the thread is there */
@@ -187,6 +188,11 @@ void pg_allow(struct pg *pg)
 void pg_limit(struct pg *pg, int64_t ms)
 {
     pg->limit_ms = ms;
+}
+
+void pg_set_lock_wait(struct pg *pg, int64_t ms)
+{
+    pg->lock_wait_ms = ms;
 }
 
 void pg_set_prepare(struct pg *pg, bool on)
@@ -396,10 +402,16 @@ struct err pg_script(struct pg *pg, const char *sql)
 
 struct err pg_begin(struct pg *pg)
 {
+    char sql[64] = "BEGIN";
     REQUIRE(!pg->in_transaction);
-    TRY(pg_script(pg, "BEGIN"));
-    pg->in_transaction = true;
-    return ERR_NONE;
+    if (pg->lock_wait_ms > 0)
+        snprintf(sql, sizeof sql, "BEGIN; SET LOCAL lock_timeout = %lld",
+                 (long long)pg->lock_wait_ms);
+    struct err err = pg_script(pg, sql);
+    pg->in_transaction = pg->conn != NULL && PQtransactionStatus(pg->conn) != PQTRANS_IDLE;
+    if (err_failed(&err))
+        pg_rollback(pg); /* BEGIN may have been done, and only the rest cancelled */
+    return err;
 }
 
 struct err pg_commit(struct pg *pg)

@@ -64,6 +64,11 @@ bool pg_is_connecting(struct pg *pg);
 /* From now on a statement that takes longer is cancelled by itself; 0: none is. */
 void pg_limit(struct pg *pg, int64_t ms);
 
+/* A statement in a transaction that waits for a lock for longer fails with PG_CONFLICT, before the
+ * transaction's owner is held to have taken too long; 0: waits. Before the first use. Set with
+ * BEGIN for the transaction, so that it works behind a pooler; a statement outside of one waits. */
+void pg_set_lock_wait(struct pg *pg, int64_t ms);
+
 /* Statements that come again are prepared; before the first use. Of no harm behind a pooler in
  * transaction mode: names are made of the statements' texts, so a name that another of our
  * connections left means the same; and where the pooler does not keep track of names, the first

@@ -175,6 +175,9 @@ void dispatch_take(struct loop *loop)
         for (size_t j = 0; j < count; j++)
             queue_enqueue(loop->redis, loop->config->stream_prefix, &jobs[j], on_relayed, request);
     }
+    size_t asked = slots_take_asked(&loop->slots, loop->asked);
+    for (size_t i = 0; i < asked; i++)
+        loop->worker->outside->take(loop, loop->asked[i]);
     for (size_t i = 0; i < finished; i++)
         finish_run(loop, loop->finished[i]);
 }

@@ -74,8 +74,14 @@ static void log_verdict(const struct job *job, const struct verdict *verdict, co
         [VERDICT_DEAD] = "dead", [VERDICT_RETRY] = "put off",
     };
     const char *word = words[verdict->action];
+    /* Whoever waits for a budget is told to come back, often many in a second; metrics count them.
+     */
+    bool limited = verdict->action == VERDICT_RETRY && err_class_of(err->code) == ERR_CLASS_LIMITED;
     if (verdict->action == VERDICT_DEAD)
         log_error("job", word, LOG_TEXT("kind", job->kind), LOG_TEXT("reason", verdict->reason));
+    else if (limited)
+        log_debug("job", word, LOG_TEXT("kind", job->kind), LOG_TEXT("error", err_text(err)),
+                  LOG_INT("delay_ms", verdict->delay_ms));
     else if (verdict->action == VERDICT_PARK || verdict->action == VERDICT_RETRY)
         log_warning("job", word, LOG_TEXT("kind", job->kind), LOG_TEXT("error", err_text(err)),
                     LOG_INT("attempt", verdict->attempt), LOG_INT("delay_ms", verdict->delay_ms));

@@ -12,6 +12,7 @@
  *               operator holds the queue
  *   isolate.c   runs suspects alone
  *   settle.c    tells Redis what became of a job
+ *   outside_face.c calls to the outside, for slots
  *   show.c      tells the outside what the process does
  *   stop.c      ends it */
 #include "runtime/job_list.h"
@@ -63,6 +64,8 @@ struct loop {
     uv_async_t async;
     struct slot_thread **finished;
     struct relay_request **relays;
+    struct outside_request **asked;
+    struct http_client *http; /* of a worker that calls out */
 
     /* A job is in one of these from its reading to its settlement; the lease of all but the last is
      * prolonged. */

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <strings.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #ifndef WHOPLINE_VERSION
@@ -68,6 +69,7 @@ static int load_settings(struct process *process, enum config_program program, p
     struct buf problems = {0};
     struct buf notes = {0};
     config_load(&process->config, program, config_getenv, NULL, &problems, &notes);
+    config_wipe_environment();
     start_log(process->name, &process->config, &problems);
     redis_url_check(process->config.redis_url, &problems);
     sentry_dsn_check(process->config.sentry_dsn, &problems);
@@ -134,6 +136,17 @@ static void catch_signals(struct process *process)
         REQUIRE(sigaction(numbers[i], &action, NULL) == 0);
 }
 
+/* Whatever the operator's shell allows. Not PR_SET_DUMPABLE, which would give /proc/PID to root and
+ * take it from whoever runs and debugs the process. */
+static void forbid_core_files(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_CORE, &limit) != 0)
+        return;
+    limit.rlim_cur = 0;
+    (void)setrlimit(RLIMIT_CORE, &limit);
+}
+
 void process_block_signals(sigset_t *before)
 {
     static const int own[] = {SIGSEGV, SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS};
@@ -175,6 +188,8 @@ int process_start(struct process *process, int argc, char **argv, const char *na
         config_close(&process->config);
         return status;
     }
+    if (!process->config.core_dumps)
+        forbid_core_files();
     uv_loop_init(&process->loop);
     catch_signals(process);
     struct buf summary = {0};

@@ -121,6 +121,8 @@ static void run_one_by_one(struct slot_thread *thread)
     struct run *run = &thread->run;
     for (size_t i = 0; i < run->count; i++) {
         struct run_job *item = &run->jobs[i];
+        if (item->settled)
+            continue;
         if (atomic_load(&thread->slots->stopping)) {
             item->released = true;
             continue;
@@ -217,7 +219,7 @@ static void run_batch(struct slot_thread *thread)
     for (size_t i = 0; i < run->count; i++) {
         struct run_job *item = &run->jobs[i];
         const void *payload = NULL;
-        if (atomic_load(&item->lost))
+        if (item->settled || atomic_load(&item->lost))
             continue;
         item->has_row = thread->slot.batch_has_rows;
         begin(thread, 0, item->job);
@@ -263,6 +265,8 @@ static void run_check(struct slot_thread *thread)
 void run_execute(struct slot_thread *thread)
 {
     thread->run.database_is_down = false;
+    if (thread->run.kind == RUN_JOBS)
+        gate_hold_run(thread);
     if (thread->run.kind == RUN_CHECK)
         run_check(thread);
     else if (thread->run.handler != NULL && thread->run.handler->handle_batch != NULL)

@@ -5,6 +5,8 @@
  * A run is what a slot takes at once: one or several jobs of one kind, or a task of the runtime's
  * own. The loop owns it but while a slot runs it; then it may only look at, and ask through, what
  * is marked as shared. Slot threads end when they are told to and have nothing to run. */
+#include "runtime/gate.h"
+#include "runtime/outside_face.h"
 #include "runtime/verdict.h"
 #include "runtime/worker.h"
 
@@ -25,6 +27,7 @@ struct run_job {
     enum job_state ended; /* VERDICT_DONE: as its handler wanted it */
     enum err_class class; /* VERDICT_RETRY: of the error */
     bool has_row;         /* in PostgreSQL, where the verdict is written */
+    bool settled;         /* judged before it began: its tenant is held */
     bool released;        /* not begun: the process stops, or the queue is paused */
     atomic_bool lost; /* shared: another consumer has its entry, so there is nothing to settle */
 };
@@ -62,6 +65,8 @@ struct slot_thread {
     bool busy;    /* the run is the slot's */
     bool relayed; /* the relay request has been answered */
     struct relay_request relay;
+    struct outside outside;         /* slot.outside, for a worker that calls out */
+    struct outside_request request; /* what it asks of the loop */
 
     /* Shared. Places in the run count from 1; 0 is none. A batch is in place 1 as a whole. */
     atomic_size_t place;      /* of the job that runs */
@@ -74,6 +79,7 @@ struct slot_thread {
 struct slots {
     const struct worker *worker;
     const struct config *config;
+    struct gate gate;
     pthread_mutex_t mutex;
     struct slot_thread *threads;
     size_t count;
@@ -84,7 +90,11 @@ struct slots {
     size_t finished_count;
     struct relay_request **relays;
     size_t relay_count;
-    void (*notify)(void *data); /* called by slots, any thread: there is something to take */
+    struct outside_request **asked;
+    size_t asked_count;
+    struct outside_shared *shared; /* NULL for a worker that does not call out */
+    atomic_bool hurry;             /* the process ends: no call to the outside goes on */
+    void (*notify)(void *data);    /* called by slots, any thread: there is something to take */
     void *data;
 };
 
@@ -93,6 +103,8 @@ void run_execute(struct slot_thread *thread);
 /* judge.c: from the handler's answer to a verdict that the loop can settle, and that the job's row
  * has, if it has one. Slot thread. */
 void judge_job(struct slot_thread *thread, struct run_job *item, struct err err);
+/* gate.c: settles those of thread->run whose tenants are held. Slot thread, before they begin. */
+void gate_hold_run(struct slot_thread *thread);
 /* Slot thread: has the loop give the jobs to Redis, and waits; thread->relay.failed tells. */
 void slots_relay(struct slot_thread *thread, const struct outgoing *jobs, size_t count);
 
@@ -102,11 +114,23 @@ void slots_start(struct slots *slots, const struct worker *worker, const struct 
 void slots_hand_over(struct slot_thread *thread);
 /* Loop: asks for the end of what runs in that place; no harm if it is over. */
 void slots_stop_job(struct slot_thread *thread, size_t place, enum stop_reason reason);
+/* Loop: a call to the outside that is to stop does so; part of the above. */
+void slots_stop_outside(struct slot_thread *thread);
 /* Loop: the answer to a relay request. */
 void slots_answer_relay(struct relay_request *request);
 /* Loop: takes what has come; each array has slots->count places. */
 void slots_take(struct slots *slots, struct slot_thread **finished, size_t *finished_count,
                 struct relay_request **relays, size_t *relay_count);
+/* Loop: the same for calls to the outside. Returns how many. */
+size_t slots_take_asked(struct slots *slots, struct outside_request **asked);
+
+/* slot_outside.c: what handlers call out with. */
+void slot_outside_init(struct slot_thread *thread);
+/* Whether what the slot runs is to stop. Any thread; for the loop, of the job that asked. */
+bool slot_outside_is_stopped(const struct slot_thread *thread);
+/* Loop: the answer to what a slot has asked is there. */
+void slot_outside_answer(struct outside_request *request);
+
 /* Ends and joins all threads; none may be busy. */
 void slots_end(struct slots *slots);
 

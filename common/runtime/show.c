@@ -35,6 +35,13 @@ static void look(void *data, struct worker_look *out)
         out->levels.unsettled += loop->unsettled[i].count;
 }
 
+static void show_outside(void *data, struct metric_page *page)
+{
+    const struct loop *loop = data;
+    if (loop->slots.shared != NULL)
+        loop->worker->outside->write(loop, page);
+}
+
 struct err show_start(struct loop *loop)
 {
     const struct worker_telemetry_options options = {.loop = &loop->process.loop,
@@ -42,6 +49,7 @@ struct err show_start(struct loop *loop)
                                                      .program = loop->worker->name,
                                                      .queue = &loop->queue,
                                                      .look = look,
+                                                     .more = show_outside,
                                                      .data = loop};
     return worker_telemetry_start(&loop->telemetry, &options);
 }

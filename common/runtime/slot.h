@@ -19,17 +19,20 @@
  * the scheduler does it.
  *
  * A handler that takes longer than max_run_ms of its kind, or whose lease is lost, is stopped: its
- * statements fail with PG_CANCELLED, and it should return what it gets. One that does not come back
- * within CANCEL_GRACE_MS ends the process. */
+ * statements fail with PG_CANCELLED, its calls to the outside end (LOST, or NOT_BEGUN), waiting for
+ * one ends with CANCELLED, and it should return what it gets. One that does not come back within
+ * CANCEL_GRACE_MS ends the process. */
 #include "base/arena.h"
 #include "base/config.h"
+#include "service/outside.h"
 #include "service/store.h"
 
 struct slot {
     const struct config *config;
-    struct pg *db;         /* connects at the first use */
-    struct arena arena;    /* for this job or batch */
-    const struct job *job; /* NULL in a batch */
+    struct pg *db;           /* connects at the first use */
+    struct outside *outside; /* NULL for a worker that does not call out */
+    struct arena arena;      /* for this job or batch */
+    const struct job *job;   /* NULL in a batch */
 
     /* The runtime's own. */
     struct outgoing *added; /* in the arena; of the transaction in progress or committed */

@@ -1,5 +1,6 @@
 #include "runtime/process.h"
 #include "runtime/run.h"
+#include "service/outside_shared.h"
 
 #include <signal.h>
 #include <stdlib.h>
@@ -45,6 +46,16 @@ static void *slot_main(void *data)
 /* --- on the loop's thread ------------------------------------------------------------------------
  */
 
+/* Waits are measured by the clock that does not step. */
+static void init_wake(pthread_cond_t *wake)
+{
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(wake, &attributes);
+    pthread_condattr_destroy(&attributes);
+}
+
 void slots_start(struct slots *slots, const struct worker *worker, const struct config *config,
                  void (*notify)(void *data), void *data)
 {
@@ -54,9 +65,12 @@ void slots_start(struct slots *slots, const struct worker *worker, const struct 
                             .notify = notify,
                             .data = data};
     pthread_mutex_init(&slots->mutex, NULL);
+    gate_init(&slots->gate, config->tenant_status_ms);
     slots->threads = mem_zalloc(slots->count * sizeof *slots->threads);
     slots->finished = mem_zalloc(slots->count * sizeof(struct slot_thread *));
     slots->relays = mem_zalloc(slots->count * sizeof(struct relay_request *));
+    slots->asked = mem_zalloc(slots->count * sizeof(struct outside_request *));
+    slots->shared = worker->outside != NULL ? outside_shared_new(config) : NULL;
     /* Threads inherit the mask: signals are for the loop's. */
     sigset_t before;
     process_block_signals(&before);
@@ -66,9 +80,12 @@ void slots_start(struct slots *slots, const struct worker *worker, const struct 
         thread->slot.config = config;
         thread->slot.db = pg_new(config->database_url);
         pg_set_prepare(thread->slot.db, config->database_prepare);
+        pg_set_lock_wait(thread->slot.db, config->database_lock_timeout_ms);
         pg_set_cancel_wait(thread->slot.db, config->cancel_grace_ms / 2);
         arena_init(&thread->slot.arena);
-        pthread_cond_init(&thread->wake, NULL);
+        init_wake(&thread->wake);
+        if (slots->shared != NULL)
+            slot_outside_init(thread);
         REQUIRE(pthread_create(&thread->thread, NULL, slot_main, thread) == 0);
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -90,6 +107,20 @@ void slots_stop_job(struct slot_thread *thread, size_t place, enum stop_reason r
     atomic_store(&thread->stop_reason, (int)reason);
     atomic_store(&thread->stop_place, place);
     pg_cancel(thread->slot.db);
+    slots_stop_outside(thread);
+}
+
+void slots_stop_outside(struct slot_thread *thread)
+{
+    const struct outside_face *face = thread->slots->worker->outside;
+    if (face == NULL)
+        return;
+    pthread_mutex_lock(&thread->slots->mutex);
+    bool taken = thread->request.taken;
+    pthread_cond_signal(&thread->wake); /* it may wait for its moment */
+    pthread_mutex_unlock(&thread->slots->mutex);
+    if (taken && slot_outside_is_stopped(thread))
+        face->cancel(&thread->request);
 }
 
 void slots_answer_relay(struct relay_request *request)
@@ -114,6 +145,16 @@ void slots_take(struct slots *slots, struct slot_thread **finished, size_t *fini
     pthread_mutex_unlock(&slots->mutex);
 }
 
+size_t slots_take_asked(struct slots *slots, struct outside_request **asked)
+{
+    pthread_mutex_lock(&slots->mutex);
+    size_t count = slots->asked_count;
+    memcpy(asked, slots->asked, count * sizeof *asked);
+    slots->asked_count = 0;
+    pthread_mutex_unlock(&slots->mutex);
+    return count;
+}
+
 void slots_end(struct slots *slots)
 {
     pthread_mutex_lock(&slots->mutex);
@@ -129,7 +170,10 @@ void slots_end(struct slots *slots)
         arena_close(&thread->slot.arena);
     }
     pthread_mutex_destroy(&slots->mutex);
+    gate_close(&slots->gate);
     free(slots->threads);
     free(slots->finished);
     free(slots->relays);
+    free(slots->asked);
+    outside_shared_free(slots->shared);
 }

@@ -4,7 +4,10 @@
 
 #include <unistd.h>
 
-enum { FORCED_MAX_MS = 1000 /* for Redis to take back what did not end in time */ };
+enum {
+    FORCED_MAX_MS = 1000,  /* for Redis to take back what did not end in time */
+    OUTSIDE_END_MS = 1000, /* for handlers to note what became of their calls to the outside */
+};
 
 /* Without taking anything down: threads still run. */
 _Noreturn static void end_now(void)
@@ -29,7 +32,7 @@ static void on_grace_really_over(uv_timer_t *timer)
 }
 
 /* The jobs still on slots go back; their threads cannot be ended, the process can. */
-static void on_grace_over(uv_timer_t *timer)
+static void force(uv_timer_t *timer)
 {
     struct loop *loop = timer->data;
     log_warning("worker", "jobs did not end in time", LOG_INT("slots", loop->busy));
@@ -46,6 +49,20 @@ static void on_grace_over(uv_timer_t *timer)
     }
     uv_timer_start(timer, on_grace_really_over, FORCED_MAX_MS, 0);
     on_forced(NULL, NULL, loop);
+}
+
+/* Calls to the outside can be ended, so that it is known what became of them. */
+static void on_grace_over(uv_timer_t *timer)
+{
+    struct loop *loop = timer->data;
+    if (loop->worker->outside == NULL || loop->busy == 0) {
+        force(timer);
+        return;
+    }
+    atomic_store(&loop->slots.hurry, true);
+    uv_timer_start(timer, force, OUTSIDE_END_MS, 0);
+    for (size_t i = 0; i < loop->slots.count; i++)
+        slots_stop_outside(&loop->slots.threads[i]);
 }
 
 void stop_begin(void *data)
@@ -72,6 +89,8 @@ static void close_all(struct loop *loop)
     loop->phase = PHASE_CLOSED;
     slots_end(&loop->slots);
     connect_close(loop);
+    if (loop->worker->outside != NULL)
+        loop->worker->outside->close(loop);
     close_handle(&loop->async);
     lease_close(loop);
     close_handle(&loop->resume);

@@ -106,6 +106,8 @@ static struct err open_all(struct loop *loop)
     TRY(connect_open(loop));
     queue_init(&loop->queue, loop->redis, loop->config->stream_prefix, loop->worker->queue);
     struct err err = show_start(loop);
+    if (!err_failed(&err) && loop->worker->outside != NULL)
+        err = loop->worker->outside->open(loop);
     if (err_failed(&err)) {
         loop->phase = PHASE_CLOSED;
         telemetry_close(&loop->telemetry.shown);
@@ -138,6 +140,7 @@ int worker_main(int argc, char **argv, const struct worker *worker)
         slots_start(&loop->slots, worker, loop->config, notify, loop);
         loop->finished = mem_zalloc(loop->slots.count * sizeof(struct slot_thread *));
         loop->relays = mem_zalloc(loop->slots.count * sizeof(struct relay_request *));
+        loop->asked = mem_zalloc(loop->slots.count * sizeof(struct outside_request *));
         process_run(&loop->process);
         status = loop->status;
     }
@@ -145,6 +148,7 @@ int worker_main(int argc, char **argv, const struct worker *worker)
     settle_free(loop);
     free(loop->finished);
     free(loop->relays);
+    free(loop->asked);
     free(loop);
     return status;
 }

@@ -23,6 +23,8 @@ struct handler {
     struct err (*handle_batch)(struct slot *slot, struct batch_item *items, size_t count);
 };
 
+struct outside_face; /* runtime/outside_face.h */
+
 struct worker {
     const char *name;    /* "whopline-credits" */
     const char *purpose; /* for --help */
@@ -30,6 +32,9 @@ struct worker {
     const struct handler *handlers;
     size_t handler_count;
     struct err (*prepare)(struct slot *slot); /* once before the first job; may be NULL */
+    /* &outside_face for workers whose handlers call out (slot->outside), else NULL: only they are
+     * linked with libcurl. */
+    const struct outside_face *outside;
 };
 
 /* The whole of main(). */

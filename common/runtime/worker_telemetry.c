@@ -46,6 +46,8 @@ static void write_page(void *data, int64_t now_ms, struct metric_page *page)
     struct worker_look look = {.state = REGISTRY_CHECKING};
     it->options.look(it->options.data, &look);
     metrics_write_worker(&it->metrics, &look.levels, it->options.queue->name, now_ms, page);
+    if (it->options.more != NULL)
+        it->options.more(it->options.data, page);
 }
 
 struct err worker_telemetry_start(struct worker_telemetry *it,

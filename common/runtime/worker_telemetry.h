@@ -17,6 +17,7 @@ struct worker_telemetry_options {
     const char *program;         /* borrowed */
     const struct queue *queue;   /* borrowed; initialised */
     void (*look)(void *data, struct worker_look *out);
+    void (*more)(void *data, struct metric_page *page); /* what else to show; may be NULL */
     void *data;
 };
 

@@ -9,6 +9,8 @@
  * No database transaction may be open across outside_wait and outside_send. */
 #include "io/http_client.h"
 
+struct outside_shared; /* of a process: breakers and figures; outside_shared.h */
+
 /* What the services need of whoever does the waiting. Each blocks, and returns CANCELLED early when
  * the job is to stop. */
 struct outside_ops {
@@ -24,14 +26,16 @@ struct outside {
     const struct outside_ops *ops;
     void *data;
     const struct config *config;
+    struct outside_shared *shared;
 };
 
 /* Whose budget a call is charged to, and how much of it there is. */
 struct outside_target {
     const char *credential; /* names a credential without telling it, e.g. "c12" or "app" */
-    const char *operation;  /* "memberships.list"; few and known beforehand: a metric's label */
+    const char *operation;  /* "memberships.list", declared in schema/operations.def */
     const char *host;       /* for the breaker */
-    int64_t interval_us;    /* between two calls of this operation by all processes together */
+    int64_t interval_us;    /* between two calls of this operation by all processes together: 60 s
+                             * divided by the other side's rate; safety is added here */
     bool bulk;              /* also has to pass the bulk share */
 };
 

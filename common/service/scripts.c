@@ -9,11 +9,12 @@ static struct redis_script scripts[SCRIPT_COUNT];
 static void fill(void)
 {
     static const char *const names[SCRIPT_COUNT] = {
-        [SCRIPT_ACCEPT] = "accept",     [SCRIPT_BEAT] = "beat",       [SCRIPT_BURY] = "bury",
-        [SCRIPT_DONE] = "done",         [SCRIPT_ENQUEUE] = "enqueue", [SCRIPT_MEND] = "mend",
-        [SCRIPT_PROMOTE] = "promote",   [SCRIPT_REAP] = "reap",       [SCRIPT_RELEASE] = "release",
-        [SCRIPT_REGISTER] = "register", [SCRIPT_RETRY] = "retry",     [SCRIPT_REVIVE] = "revive",
-        [SCRIPT_START] = "start",       [SCRIPT_STATS] = "stats",
+        [SCRIPT_ACCEPT] = "accept",   [SCRIPT_BEAT] = "beat",       [SCRIPT_BURY] = "bury",
+        [SCRIPT_DONE] = "done",       [SCRIPT_ENQUEUE] = "enqueue", [SCRIPT_FREEZE] = "freeze",
+        [SCRIPT_MEND] = "mend",       [SCRIPT_PASS] = "pass",       [SCRIPT_PROMOTE] = "promote",
+        [SCRIPT_REAP] = "reap",       [SCRIPT_RELEASE] = "release", [SCRIPT_REGISTER] = "register",
+        [SCRIPT_RESERVE] = "reserve", [SCRIPT_RETRY] = "retry",     [SCRIPT_REVIVE] = "revive",
+        [SCRIPT_START] = "start",     [SCRIPT_STATS] = "stats",
     };
     for (size_t i = 0; i < SCRIPT_COUNT; i++) {
         for (size_t f = 0; f < redis_scripts_count; f++)

@@ -165,7 +165,7 @@ struct err store_insert_events(struct pg *pg, struct store_event *events, size_t
 static const char insert_jobs[] =
     "INSERT INTO jobs (id, gen, event_id, tenant_id, queue, kind, key, payload, version, trace,"
     " occurred_at, bulk) "
-    "SELECT id::uuid, gen, NULLIF(event_id, ''), tenant, queue, kind, key, payload,"
+    "SELECT id::uuid, gen, NULLIF(event_id, ''), NULLIF(tenant, 0), queue, kind, key, payload,"
     " version::smallint, trace, whopline_from_ms(occurred),"
     " bulk <> 0 "
     "FROM unnest($1::text[], $2::bigint[], $3::text[], $4::bigint[], $5::text[], $6::text[],"
@@ -284,22 +284,31 @@ struct err store_amend_job(struct pg *pg, const char *id, const struct store_end
     return end_job(pg, id, "done", ending);
 }
 
+/* The parts of many ids, as arrays for unnest; the caller closes both. */
+static struct err split_ids(const char *const *ids, size_t count, struct pg_array *uuids,
+                            struct pg_array *gens)
+{
+    struct err err = ERR_NONE;
+    pg_array_init(uuids, PG_ELEMENT_TEXT);
+    pg_array_init(gens, PG_ELEMENT_BIGINT);
+    for (size_t i = 0; i < count; i++) {
+        char uuid[UUID_TEXT_SIZE] = "";
+        const char *gen = "";
+        if (!split_id(ids[i], uuid, &gen))
+            err = not_an_id();
+        pg_array_add_text(uuids, uuid);
+        pg_array_add_integer(gens, strtoll(gen, NULL, 10));
+    }
+    return err;
+}
+
 struct err store_claim_jobs(struct pg *pg, const char *const *ids, size_t count, bool *mine)
 {
     struct pg_array uuids;
     struct pg_array gens;
-    struct err err = ERR_NONE;
-    pg_array_init(&uuids, PG_ELEMENT_TEXT);
-    pg_array_init(&gens, PG_ELEMENT_BIGINT);
-    for (size_t i = 0; i < count; i++) {
-        char uuid[UUID_TEXT_SIZE] = "";
-        const char *gen = "";
+    struct err err = split_ids(ids, count, &uuids, &gens);
+    for (size_t i = 0; i < count; i++)
         mine[i] = false;
-        if (!split_id(ids[i], uuid, &gen))
-            err = not_an_id();
-        pg_array_add_text(&uuids, uuid);
-        pg_array_add_integer(&gens, strtoll(gen, NULL, 10));
-    }
     if (!err_failed(&err))
         err = PG_EXEC(pg,
                       "UPDATE jobs SET state = 'done', finished_at = whopline_now() "
@@ -313,6 +322,26 @@ struct err store_claim_jobs(struct pg *pg, const char *const *ids, size_t count,
     for (size_t row = 0; row < pg_rows(pg); row++)
         mine[pg_get_integer(pg, row, 0) - 1] = true;
     return ERR_NONE;
+}
+
+struct err store_park_jobs(struct pg *pg, const char *const *ids, size_t count, const char *reason,
+                           const char *error)
+{
+    struct pg_array uuids;
+    struct pg_array gens;
+    struct err err = split_ids(ids, count, &uuids, &gens);
+    if (!err_failed(&err))
+        err =
+            PG_EXEC(pg,
+                    "UPDATE jobs SET state = 'parked', reason = $3, error = $4,"
+                    " finished_at = whopline_now() "
+                    "FROM unnest($1::text[], $2::bigint[]) AS given(id, gen) "
+                    "WHERE jobs.id = given.id::uuid AND jobs.gen = given.gen"
+                    " AND state = 'queued'",
+                    pg_array_param(&uuids), pg_array_param(&gens), pg_text(reason), pg_text(error));
+    pg_array_close(&uuids);
+    pg_array_close(&gens);
+    return err;
 }
 
 struct err store_note_attempts(struct pg *pg, const char *id, int attempts)

@@ -63,6 +63,10 @@ MUST_CHECK struct err store_claim_jobs(struct pg *pg, const char *const *ids, si
 MUST_CHECK struct err store_amend_job(struct pg *pg, const char *id,
                                       const struct store_ending *ending);
 
+/* Parks those of these generations that are queued. In a transaction. */
+MUST_CHECK struct err store_park_jobs(struct pg *pg, const char *const *ids, size_t count,
+                                      const char *reason, const char *error);
+
 /* Keeps the number of failed attempts of a job that is still queued. */
 MUST_CHECK struct err store_note_attempts(struct pg *pg, const char *id, int attempts);
 

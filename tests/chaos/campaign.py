@@ -30,6 +30,10 @@ import world as world_module
 SETTINGS = {
     "SLOTS": 4, "CANCEL_GRACE_MS": int(500 * harness.SLOW), "ACCEPT_TIMEOUT_MS": 700,
     "SHUTDOWN_GRACE_MS": 3000, "RELAY_STALE_MS": 600000, "RELAY_SWEEP_MS": 150,
+    "SCHEDULES_ENABLED": "off",
+    "HTTP_TIMEOUT_MS": int(600 * harness.SLOW), "OUTBOUND_BEGIN_MS": int(1300 * harness.SLOW),
+    "OUTBOUND_GRACE_MS": int(700 * harness.SLOW), "OUTBOUND_VERIFY_MS": 200, "OUTBOUND_FREEZE_MS": 300,
+    "BREAKER_FAILURES": 8, "BREAKER_WINDOW_MS": 2000, "BREAKER_OPEN_MS": 500,
     "MAX_RUN_MS": int(20000 * harness.SLOW), "REDIS_WATCH_MS": 200, "CONSUMER_IDLE_MS": int(3000 * harness.SLOW),
 }
 DRAIN_S = 60
@@ -103,6 +107,7 @@ class Seed:
         self.say(checks.events(self))
         self.say(checks.money(self))
         self.say(checks.jobs(self))
+        self.say(checks.calls(self))
         if settled:
             self.say(checks.residue(self))
             self.say(checks.agreement(self))
@@ -123,6 +128,7 @@ class Seed:
         w = self.world
         return results.Line(
             seed=self.number, jobs=self.jobs.total(), events=len(self.events.event_ids),
+            calls=sum(job.kind in checks.KIND_OF for job in self.jobs.all), parked=results.total(w.counts, "parked"),
             deaths=dict(sorted(w.deaths.items())), redis=results.total(w.counts, "redis"),
             postgres=results.total(w.counts, "postgres", "backends"),
             network=results.total(w.counts, "cut", "reply", "repl", "stall", "refuse"),

@@ -152,6 +152,35 @@ def jobs(seed):
     yield from effects(seed, rows)
 
 
+KIND_OF = {"probe.post_resend": "upserts", "probe.post_verify": "messages", "probe.post_park": "refunds"}
+
+
+def calls(seed):
+    """The other side saw each call that is done once; what is parked at most once, and only where the
+    policy allows it; and no row says anything else than its job."""
+    posts = [job for job in seed.jobs.all if job.kind in KIND_OF]
+    if not posts:
+        return
+    made = {}
+    for effect in seed.world.sim.effects():
+        made[effect["kind"], effect["subject"]] = made.get((effect["kind"], effect["subject"]), 0) + 1
+    rows = {row[0]: row[1:] for row in seed.world.sql(
+        "SELECT business_key, o.state, parked, j.state FROM outbound o JOIN jobs j ON j.id = o.job_id")}
+    for job in posts:
+        count = made.pop((f"{KIND_OF[job.kind]}.make", job.label), 0)
+        row = rows.pop(job.label, ("missing", None, "missing"))
+        if row[:2] == ("done", None) and row[2] == "done" and count == 1:
+            continue
+        # A lost lease may leave its job parked, of which its late runner knew the answer.
+        if job.kind != "probe.post_resend" and row[2] == "parked" and count <= 1 and \
+                (row[0] == "unknown" and row[1] or row[0] == "done" and count == 1):
+            seed.world.count(f"parked {job.kind}")
+            continue
+        yield f"call {job.label}: {row}, made {count} times"
+    if rows or made:
+        yield f"calls of nobody: {few(rows)}, {few(made)}"
+
+
 def effects(seed, rows):
     if seed.world.sql("SELECT to_regclass('probe_effects')")[0][0] is None:
         yield "no whopline-probe has ever worked"

@@ -25,14 +25,15 @@ WHERE = {
     "before_enqueue": ("journal", "probe"), "enqueue_reply_lost": ("journal", "probe"),
     "after_enqueue_before_mark": ("journal", "scheduler", "probe"),
     "before_retry": ("probe",), "retry_reply_lost": ("probe",),
-    "before_promote": ("journal", "credits", "probe"), "before_start": ("probe",),
+    "before_call": ("probe",), "call_first_byte": ("probe",), "call_reply_lost": ("probe",),
+    "after_call": ("probe",), "before_promote": ("journal", "credits", "probe"), "before_start": ("probe",),
 }
 # Few come by there, so it is the first time or never.
 RARE = ("before_replay_batch", "before_start", "before_retry", "retry_reply_lost")
 WORKERS = ("journal", "credits", "probe")
 # Points where a worker that lives behaves as if the step had failed; elsewhere it can only die.
 FAILS = ("before_accept", "before_pg_commit", "pg_commit_reply_lost", "done_reply_lost",
-         "retry_reply_lost", "enqueue_reply_lost")
+         "retry_reply_lost", "enqueue_reply_lost", "before_call", "call_reply_lost")
 LOSE = ("XAUTOCLAIM", "START", "BEAT", "DONE", "RETRY", "PROMOTE", "RELEASE", "ENQUEUE", "ACCEPT",
         "XREADGROUP")
 
@@ -41,8 +42,13 @@ WEIGHTS = {
     "kill_redis": 1.5, "leave_redis": 0.5, "stop_redis": 1, "flush_redis": 1,
     "end_backends": 3, "kill_postgres": 1, "leave_postgres": 0.4,
     "cut": 2, "cut_after": 4, "lose_reply": 5, "hold_reply": 1.5, "delay_replies": 2, "stall": 1,
-    "refuse": 1,
+    "refuse": 1, "spoil_calls": 8,
 }
+# What the other side does to some of the calls that follow: tests/sim/README.md.
+SPOILS = ({"fault": "drop"}, {"fault": "drop", "reused": True}, {"fault": "close"}, {"fault": "cut"},
+          {"status": 500}, {"status": 503}, {"status": 429, "headers": {"Retry-After": "1"}}, {"latency_ms": 200},
+          {"latency_ms": 900}, {"reply_ms": 900})
+
 
 def points(source):
     """All (point, action) there are, in the order of schema/faults.def."""
@@ -110,6 +116,17 @@ class Chaos:
         if point == "before_replay_batch":
             self.world.later(1.2, "for the sake of before_replay_batch", self.flush_redis)
         one.stop_for = self.rng.uniform(0.8, 2.5) * LEASE_S
+
+    # ---- the other side
+
+    def spoil_calls(self):
+        """Questions, too: a look that is lost is no answer."""
+        rule = {"path": "/things/*", "times": self.rng.choice((1, 2, 5, 10)), **self.rng.choice(SPOILS)}
+        for late in ("latency_ms", "reply_ms"):
+            if late in rule:
+                rule[late] *= harness.SLOW
+        self.world.note(f"the other side: {rule}")
+        self.world.sim.rule(**rule)
 
     # ---- Redis
 

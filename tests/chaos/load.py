@@ -175,6 +175,10 @@ class Jobs:
             self.add("probe.query", f"overrun{number}", 3000, ends=("dead",))
         for number in range(3):
             self.add("probe.sleep", f"long{number}", 2000)
+        for number in range(max(4, count // 80)):  # they do not end before the other side does
+            self.add("probe.post_resend", f"resend{number}", rng.randrange(20))
+            self.add("probe.post_verify", f"verify{number}", rng.randrange(20), ends=("done", "parked"))
+            self.add("probe.post_park", f"park{number}", rng.randrange(20), ends=("done", "parked"))
         for number in range(count // 60):
             self.add("probe.chain", f"chain{number}", rng.randrange(6))
             self.add("probe.sleep", f"nap{number}", rng.randrange(50))

@@ -41,6 +41,9 @@ MUTANTS = (
                                    "force": ("before_enqueue",)}),
     # A payment that comes again under another id is granted again.
     Mutant("ledger_without_key", {"only": ("kill_process", "force_point", "lose_reply")}),
+    # A death after the first byte: the row still says that nothing has been sent.
+    Mutant("sending_after_call", {"only": ("force_point", "kill_process", "spoil_calls"),
+                                  "force": ("call_reply_lost", "before_pg_commit")}),
     # Redis loses events that the journal has not had yet, and nobody else has them.
     Mutant("no_ring", {"only": ("flush_redis", "kill_process", "stop_process", "kill_postgres")},
            {"RING_SECONDS": 0}),

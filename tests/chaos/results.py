@@ -3,7 +3,7 @@ import dataclasses
 import datetime
 import re
 
-COLUMNS = (("seed", 5), ("jobs", 6), ("events", 6), ("deaths", 45), ("Redis", 5), ("PG", 4), ("net", 4),
+COLUMNS = (("seed", 5), ("jobs", 6), ("events", 6), ("calls", 5), ("parked", 6), ("deaths", 45), ("Redis", 5), ("PG", 4), ("net", 4),
            ("points forced", 13), ("s", 5), ("violations", 10))
 HEAD = "  ".join(name.ljust(width) for name, width in COLUMNS)
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
@@ -23,6 +23,8 @@ class Line:
     seed: int
     jobs: int
     events: int
+    calls: int     # to the outside
+    parked: int    # of these, for a person
     deaths: dict   # by kind of process
     redis: int     # faults of Redis itself
     postgres: int
@@ -32,7 +34,7 @@ class Line:
     violations: int
 
     def cells(self):
-        return (self.seed, self.jobs, self.events, short(self.deaths), self.redis, self.postgres, self.network,
+        return (self.seed, self.jobs, self.events, self.calls, self.parked, short(self.deaths), self.redis, self.postgres, self.network,
                 sum(self.forced.values()), f"{self.seconds:.0f}", self.violations)
 
     def text(self):
@@ -54,6 +56,7 @@ def summary(lines, points):
     return "\n".join((
         f"{len(lines)} seeds, {sum(line.jobs for line in lines)} jobs, {sum(line.events for line in lines)} events, "
         f"{sum(line.seconds for line in lines) / 60:.1f} minutes",
+        f"{sum(line.calls for line in lines)} calls to the outside, {sum(line.parked for line in lines)} of them parked",
         f"{sum(deaths.values())} deaths of processes ({short(dict(sorted(deaths.items())))}), "
         f"{sum(line.redis for line in lines)} faults of Redis, {sum(line.postgres for line in lines)} of PostgreSQL, "
         f"{sum(line.network for line in lines)} of the network",

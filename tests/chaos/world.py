@@ -18,6 +18,7 @@ import psycopg2
 import redis
 
 import harness
+import sim
 
 HERE = pathlib.Path(__file__).resolve().parent
 COUNTS = {"ingest": 2, "journal": 2, "credits": 2, "probe": 3, "scheduler": 2}
@@ -130,6 +131,8 @@ class World(harness.Stack):
         self.impatient = redis.Redis(unix_socket_path=self.redis.socket, socket_timeout=0.3 * harness.SLOW)
         self.env["RING_DIR"] = str(self.folder / "ring")
         self.env.update({key: str(value) for key, value in settings.items()})
+        self.sim = sim.Sim(harness.DIES_WITH_US)  # all probes call it, in good and in bad weather
+        self.env.update({"PROBE_URL": self.sim.url, "HTTP_ALLOW_PRIVATE": "true"})
         kinds = {kind: count for kind, count in COUNTS.items() if (bin_dir / f"whopline-{kind}").exists()}
         odd = [f"{kind}-{number}" for kind, count in kinds.items() for number in range(1, count, 2)]
         self.proxies = Proxies(self.folder, odd, self.redis.socket, cluster.folder,
@@ -308,6 +311,7 @@ class World(harness.Stack):
 
     def close(self):
         self.proxies.close()
+        self.problems += self.sim.close()
         self.impatient.connection_pool.disconnect()
         self.history.file.close()
         return super().close()

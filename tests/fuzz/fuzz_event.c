@@ -39,6 +39,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 #define FIELD(payload, type, member) FIELD_OF_##payload(type, member)
 #define FIELD_OF_event(type, member) check_##type(event.member);
 #define FIELD_OF_probe(type, member)
+#define FIELD_OF_sync(type, member)
 #define PAYLOAD_END(payload)
 #define JOB(name, kind, payload, queue, run_max, max_attempts, max_run_ms, life)
 #include "jobs.def"

@@ -7,6 +7,7 @@ import uuid
 import pytest
 
 import harness
+import sim as simulator
 
 
 def is_worker(config):
@@ -107,6 +108,16 @@ def make_template(cursor, name, pg_cluster):
 @pytest.fixture
 def stack(pg_cluster, template):
     it = harness.Stack(pg_cluster, template)
+    yield it
+    problems = it.close()
+    if problems:
+        pytest.fail("\n".join(problems), pytrace=False)
+
+
+@pytest.fixture
+def sim():
+    """The outside world, of this test alone."""
+    it = simulator.Sim(harness.DIES_WITH_US)
     yield it
     problems = it.close()
     if problems:

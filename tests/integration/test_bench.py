@@ -58,7 +58,13 @@ def test_scale(pg_cluster):
     assert sum(phase["jobs"] for phase in first.values()) == 800
 
 
-@pytest.mark.parametrize("name", ["worker", "jobs", "latency", "fairness", "scale"])
+def test_whop(pg_cluster):
+    first, = bench("whop", pg_cluster, "--calls", 200, "--in-flight", 8, "--rounds", 1, "--warm", 0)
+    assert set(first) == {"bare curl", "service/whop"}
+    assert all(run["per_second"] > 0 and run["cpu_us"] > 0 and run["jobs"] == 200 for run in first.values())
+
+
+@pytest.mark.parametrize("name", ["worker", "jobs", "latency", "fairness", "scale", "whop"])
 def test_without_postgresql_it_says_what_to_do(name):
     done = subprocess.run(["/usr/bin/python3", BENCH / f"{name}.py"], env=harness.clean_environment(),
                           stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30, check=False)

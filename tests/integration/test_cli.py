@@ -505,7 +505,7 @@ WRONG_USAGE = (
     ["send", "payment.suceeded"], ["send", "payment.succeeded", "--amount", "1.2.3"], ["send", "payment.succeeded", "--set", "x"],
     ["queue", "halt"], ["queue", "pause", "credits"], ["workers", "all"], ["jobs", "lst"], ["jobs", "show"], ["jobs", "ls", "x"],
     ["jobs", "requeue"], ["jobs", "drop", "--all"], ["jobs", "ls", "--since", "noon"], ["events", "dead", "kill"],
-    ["audit", "all"], ["fsck", "now"], ["fsck", "--yes"], ["rebuild", "now"],
+    ["audit", "all"], ["tenants", "addd"], ["tenants", "pause", "x"], ["tenants", "resume"], ["fsck", "now"], ["fsck", "--yes"], ["rebuild", "now"],
     ["migrate", "--now"], ["sample", "--timeout", "0"], ["config"], ["config", "all"],
 )
 
@@ -521,7 +521,7 @@ def test_help_and_version(stack):
     assert "did you mean \"status\"" in stack.cli("stauts", check=False).stderr
     whole = stack.cli("--help").stdout
     for name in ("status", "events", "trace", "credits", "send", "migrate", "sample", "config", "jobs", "queue", "workers",
-                 "fsck", "rebuild", "audit"):
+                 "fsck", "rebuild", "audit", "tenants"):
         assert name in whole
         assert stack.cli("help", name).stdout == stack.cli(name, "--help").stdout
     assert stack.cli("--version").stdout.startswith("whopline ")

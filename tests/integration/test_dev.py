@@ -16,14 +16,18 @@ def dev(*args, program=DEV, cwd=None, env=None):
                           stdin=subprocess.DEVNULL, env={**os.environ, **(env or {})}, check=False)
 
 
-def run_function(folder, text, env=None):
+def call_function(folder, text, env=None):
     """Runs bash lines with dev's functions, in a checkout that holds nothing but dev."""
     copy = folder / "dev"
     script = DEV.read_text(encoding="utf-8")
     assert script.rstrip().endswith('main "$@"')
     copy.write_text(script.rstrip()[:-len('main "$@"')] + text + "\n")
-    done = subprocess.run(["bash", str(copy)], capture_output=True, text=True, timeout=30,
+    return subprocess.run(["bash", str(copy)], capture_output=True, text=True, timeout=30,
                           env={"PATH": os.environ["PATH"], **(env or {})}, check=False)
+
+
+def run_function(folder, text, env=None):
+    done = call_function(folder, text, env)
     assert done.returncode == 0, done.stderr
     return done
 
@@ -158,6 +162,43 @@ def test_a_made_up_secret_is_kept_private_and_not_changed(tmp_path):
     assert secret.read_text(encoding="utf-8") == value
     given = run_function(tmp_path, text, env={"WHOP_SIGNING_SECRET": "ws_own", "WHOP_COMPANY_ID": "biz_own"})
     assert given.stdout.split() == ["none", "biz_own"]
+
+
+SIM = """mkdir -p .dev; use_sockets; set_environment; have_outside || start_sim
+    for name in WHOP_API_URL WHOP_OAUTH_URL WHOP_API_KEY HTTP_ALLOW_PRIVATE; do echo ${!name-none}; done
+    [[ -z $sim_pid ]] || {
+      remember sim "$sim_pid"
+      exec 3<>"/dev/tcp/127.0.0.1/${sim_url##*:}"
+      printf 'GET /_sim/state HTTP/1.1\\r\\nConnection: close\\r\\n\\r\\n' >&3
+      [[ $(cat <&3) == *biz_own* ]] && echo answers
+      down
+      alive "$sim_pid" || echo ended
+    }"""
+
+
+def test_up_has_a_simulator_where_there_are_no_credentials(tmp_path):
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests/sim").symlink_to(ROOT / "tests/sim")
+    done = run_function(tmp_path, SIM, env={"WHOP_COMPANY_ID": "biz_own", "HTTP_ALLOW_PRIVATE": "false"})
+    lines = done.stdout.splitlines()
+    url = lines[0].removesuffix("/api/v1")
+    assert url.startswith("http://127.0.0.1:")
+    assert lines[1:5] == [f"{url}/oauth", "apik_sim", "true", "answers"] and lines[-1] == "ended"
+    assert "left by an earlier run" in done.stdout and (tmp_path / ".dev/log/sim.log").stat().st_size < 100
+
+
+@pytest.mark.parametrize("name", ["WHOP_API_KEY", "WHOP_API_KEY_FILE", "WHOP_API_URL"])
+def test_no_simulator_where_the_outside_is_real(tmp_path, name):
+    (tmp_path / ".env").write_text(f"{name}=real\n")
+    lines = run_function(tmp_path, SIM).stdout.splitlines()
+    wanted = {"WHOP_API_URL": "none", "WHOP_OAUTH_URL": "none", "WHOP_API_KEY": "none",
+              "HTTP_ALLOW_PRIVATE": "none", name: "real"}
+    assert lines == list(wanted.values())[:4]
+
+
+def test_a_simulator_that_does_not_start_is_told(tmp_path):
+    done = call_function(tmp_path, "mkdir -p .dev; use_sockets; set_environment; start_sim")
+    assert done.returncode == 1 and "did not start" in done.stderr and "WHOP_API_KEY" in done.stderr
 
 
 def test_a_taken_port_is_noticed(tmp_path):

@@ -7,6 +7,7 @@ import pytest
 
 import harness
 from test_probe import in_state, is_clean, put, start
+from test_schedules import add, check_jobs
 
 PGBOUNCER = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin")
 
@@ -88,3 +89,14 @@ def test_switched_off_nothing_is_prepared(stack, pooler):
     jobs = put(stack, "effect", [f"n{i}" for i in range(100)])
     stack.eventually(lambda: settled(stack, jobs))
     assert "prepared statement" not in probe.log() + stack.proc("scheduler").log()
+
+
+def test_schedules_need_no_session(stack, pooler):
+    stack.env["DATABASE_URL"] = pooler.url
+    for n in range(5):
+        add(stack, f"s{n}", every=200 + n)
+    for _ in range(2):
+        start(stack, SLOTS=2)
+    stack.eventually(lambda: stack.sql("SELECT count(*) > 40 FROM schedule_firings")[0][0])
+    check_jobs(stack)
+    assert not stack.sql("SELECT 1 FROM schedule_firings WHERE how <> 'due'")

@@ -10,6 +10,7 @@ import time
 import psycopg2
 
 import wire
+from test_metrics import metrics
 from test_probe import STREAM, in_state, put, put_one, start, state, stopped
 
 EVENTS = "wl:{0}:events"
@@ -50,6 +51,19 @@ def test_a_verdict_that_cannot_be_written_does_not_keep_its_slot(stack):
     link.rollback()
     link.close()
     stack.eventually(lambda: state(stack, bad)[0] == "dead")
+
+
+def test_a_job_whose_row_is_locked_waits_uncounted(stack):
+    """By the backend of a worker that is gone, say: it comes back and back, and is not at fault."""
+    locked = put_one(stack, "effect", "locked")
+    link = hold_row(stack, locked)
+    probe = start(stack, MAX_RUN_MS=3000, DATABASE_LOCK_TIMEOUT_MS=200)
+    stack.eventually(lambda: sum(metrics(probe).get("retries_total", {}).values()) >= 3, timeout=20)
+    assert metrics(probe)["cancelled_total"]['reason="overrun"'] == 0
+    link.rollback()
+    link.close()
+    stack.eventually(lambda: state(stack, locked)[0] == "done")
+    assert state(stack, locked)[3] == 0
 
 
 def test_a_locked_row_does_not_stop_the_scheduler(stack):

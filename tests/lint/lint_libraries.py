@@ -16,7 +16,7 @@ LIBRARIES = {  # name: (pattern of its headers, .c files that may include them)
     "libpq": (r"libpq-fe\.h|postgresql/.*|libpq/.*", 1),
     "openssl": (r"openssl/.*", 3),
     "msgpack": (r"msgpack\.h|msgpack/.*", 1),
-    "curl": (r"curl/.*", 1),
+    "curl": (r"curl/.*", 3),  # https_post, http_client, http_call
 }
 LIBUV = re.compile(r"uv\.h|uv/.*")
 LIBUV_FOLDERS = ("common/io/", "common/runtime/", "ingest/")

@@ -3,7 +3,10 @@
  * Every kind ends in one row of probe_effects, written in the job's own transaction. The table has
  * no unique key on purpose: only the runtime's promise keeps an effect single. What each kind does
  * before that is said beside its handler; the kinds are in schema/jobs.def. */
+#include "runtime/outside_face.h"
 #include "runtime/worker.h"
+#include "service/whop.h"
+#include "tests/probe/post.h"
 
 #include <signal.h>
 #include <stdlib.h>
@@ -181,6 +184,93 @@ static struct err batch(struct slot *slot, struct batch_item *items, size_t coun
     return slot_commit_batch(slot, items, count);
 }
 
+/* Volatile. Reads the membership PROBE_WHOP_ID at Whop PROBE_WHOP_CALLS times, one after the other:
+ * tests/bench/whop.py. */
+static struct err read_whop(struct slot *slot, const void *payload)
+{
+    const char *id = getenv("PROBE_WHOP_ID");
+    const char *calls = getenv("PROBE_WHOP_CALLS");
+    struct whop_membership membership;
+    struct arena arena;
+    struct err err = ERR_NONE;
+    (void)payload;
+    if (id == NULL || calls == NULL)
+        return err_make(ERR_MALFORMED, "probe.whop needs PROBE_WHOP_ID and PROBE_WHOP_CALLS");
+    arena_init(&arena);
+    struct whop whop = {.outside = slot->outside,
+                        .arena = &arena,
+                        .credential = "probe",
+                        .token = "apik_sim",
+                        .company = slot->config->whop_company_id};
+    for (long left = strtol(calls, NULL, 10); left > 0 && !err_failed(&err); left--) {
+        arena_reset(&arena);
+        err = whop_get_membership(&whop, id, &membership);
+    }
+    arena_close(&arena);
+    return err;
+}
+
+/* Calls PROBE_URL with the label behind it. number: calls a minute that all processes together may
+ * make; negative: the same, and it is bulk. A 429 freezes for as long as it says. */
+static struct err get(struct slot *slot, const void *payload)
+{
+    const struct probe *probe = payload;
+    const char *base = getenv("PROBE_URL");
+    int64_t rate = probe->number < 0 ? -probe->number : probe->number;
+    if (base == NULL || rate == 0)
+        return err_make(ERR_MALFORMED, "probe.get needs PROBE_URL and a rate");
+    const struct outside_target target = {.credential = "probe",
+                                          .operation = "probe.get",
+                                          .host = base,
+                                          .interval_us = 60000000 / rate,
+                                          .bulk = probe->number < 0};
+    const struct http_request request = {.method = "GET",
+                                         .url =
+                                             arena_printf(&slot->arena, "%s%s", base, probe->label),
+                                         .timeout_ms = slot->config->http_timeout_ms,
+                                         .body_max_bytes = (size_t)slot->config->http_answer_max};
+    struct http_response response;
+    TRY(outside_call(slot->outside, &target, &request, &response));
+    buf_close(&response.body);
+    if (response.outcome != HTTP_ANSWERED)
+        return err_make(ERR_SYSTEM, "%.160s", response.why.text); /* reading may be repeated */
+    if (response.status == 429) {
+        struct err err = err_make(ERR_LIMITED, "probe.get met a 429");
+        err.after_ms = (uint32_t)response.retry_after_ms;
+        TRY(outside_freeze(slot->outside, &target, response.retry_after_ms));
+        return err;
+    }
+    if (response.status != 200)
+        return err_make(ERR_SYSTEM, "probe.get met status %d", response.status);
+    return have_effect(slot, probe);
+}
+
+/* --- calls that happen once: post.c. label: the business key; number: ms between the call and the
+ * effect ------------------------------------------------------------------------------------- */
+
+static struct err post_and_have_effect(struct slot *slot, const struct probe *probe,
+                                       const char *kind, enum outbound_operation operation)
+{
+    TRY(post_thing(slot, kind, operation, probe->label));
+    sleep_ms(probe->number);
+    return have_effect(slot, probe);
+}
+
+static struct err post_resend(struct slot *slot, const void *payload)
+{
+    return post_and_have_effect(slot, payload, "upserts", OUTBOUND_OPERATION_probe_resend);
+}
+
+static struct err post_verify(struct slot *slot, const void *payload)
+{
+    return post_and_have_effect(slot, payload, "messages", OUTBOUND_OPERATION_probe_verify);
+}
+
+static struct err post_park(struct slot *slot, const void *payload)
+{
+    return post_and_have_effect(slot, payload, "refunds", OUTBOUND_OPERATION_probe_park);
+}
+
 /* Several processes may start together: the lock is PostgreSQL's, for this transaction only. */
 static struct err prepare(struct slot *slot)
 {
@@ -195,11 +285,21 @@ static struct err prepare(struct slot *slot)
 }
 
 static const struct handler handlers[] = {
-    {JOB_probe_noop, .handle = noop},        {JOB_probe_tick, .handle = tick},
-    {JOB_probe_effect, .handle = effect},    {JOB_probe_chain, .handle = chain},
-    {JOB_probe_sleep, .handle = take_a_nap}, {JOB_probe_query, .handle = query},
-    {JOB_probe_hang, .handle = hang},        {JOB_probe_crash, .handle = crash},
-    {JOB_probe_fail, .handle = fail},        {JOB_probe_batch, .handle_batch = batch},
+    {JOB_probe_noop, .handle = noop},
+    {JOB_probe_tick, .handle = tick},
+    {JOB_probe_effect, .handle = effect},
+    {JOB_probe_chain, .handle = chain},
+    {JOB_probe_sleep, .handle = take_a_nap},
+    {JOB_probe_query, .handle = query},
+    {JOB_probe_hang, .handle = hang},
+    {JOB_probe_crash, .handle = crash},
+    {JOB_probe_fail, .handle = fail},
+    {JOB_probe_batch, .handle_batch = batch},
+    {JOB_probe_get, .handle = get},
+    {JOB_probe_post_resend, .handle = post_resend},
+    {JOB_probe_post_verify, .handle = post_verify},
+    {JOB_probe_post_park, .handle = post_park},
+    {JOB_probe_whop, .handle = read_whop},
 };
 
 static const struct worker probe_worker = {
@@ -209,6 +309,7 @@ static const struct worker probe_worker = {
     .handlers = handlers,
     .handler_count = ARRAY_LEN(handlers),
     .prepare = prepare,
+    .outside = &outside_face,
 };
 
 int main(int argc, char **argv)

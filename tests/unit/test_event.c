@@ -177,6 +177,7 @@ static void compare(const char *name, const struct event *got, const struct even
 #define FIELD(payload, type, member) FIELD_OF_##payload(type, member)
 #define FIELD_OF_event(type, member) compare_##type(name, #member, got->member, want->member);
 #define FIELD_OF_probe(type, member)
+#define FIELD_OF_sync(type, member)
 #define PAYLOAD_END(payload)
 #define JOB(name, kind, payload, queue, run_max, max_attempts, max_run_ms, life)
 #include "jobs.def"

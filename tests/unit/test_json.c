@@ -224,12 +224,51 @@ static void test_writer(void **state)
     buf_close(&out);
 }
 
+static void test_items(void **state)
+{
+    (void)state;
+    struct arena arena;
+    struct json_doc *doc = json_parse(SPAN("{\"list\":[1,[2,[3]],{\"a\":[4]},null,\"five\"],"
+                                           "\"none\":[],\"odd\":{\"x\":1}}"));
+    static const char *const wanted[] = {"1", "[2,[3]]", "{\"a\":[4]}", "null", "\"five\""};
+    struct json_items items = json_items_of(member(doc, "list"));
+    arena_init(&arena);
+    assert_int_equal(items.left, ARRAY_LEN(wanted));
+    for (size_t i = 0; i < ARRAY_LEN(wanted); i++)
+        assert_string_equal(json_copy(json_items_next(&items), &arena), wanted[i]);
+    assert_null(json_items_next(&items));
+    static const char *const empty[] = {"none", "odd", "absent"};
+    for (size_t i = 0; i < ARRAY_LEN(empty); i++) {
+        items = json_items_of(member(doc, empty[i]));
+        assert_null(json_items_next(&items));
+    }
+    arena_close(&arena);
+    json_free(doc);
+}
+
+/* A number is copied with the digits it was sent with. */
+static void test_copy(void **state)
+{
+    (void)state;
+    struct arena arena;
+    struct json_doc *doc =
+        json_parse(SPAN("{\"m\" : {\"n\": 1.50, \"e\": 1e400, \"t\": \"\\u00e9\\n\"}}"));
+    arena_init(&arena);
+    assert_string_equal(json_copy(member(doc, "m"), &arena),
+                        "{\"n\":1.50,\"e\":1e400,\"t\":\"\xc3\xa9\\n\"}");
+    assert_string_equal(json_copy(NULL, &arena), "");
+    assert_true(!json_is_number(member(doc, "m")) && !json_is_number(NULL));
+    arena_close(&arena);
+    json_free(doc);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_refused), cmocka_unit_test(test_depth),
         cmocka_unit_test(test_values),  cmocka_unit_test(test_pick),
-        cmocka_unit_test(test_writer),
+        cmocka_unit_test(test_writer),  cmocka_unit_test(test_items),
+        cmocka_unit_test(test_copy),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

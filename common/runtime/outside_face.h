@@ -1,0 +1,53 @@
+#ifndef WHOPLINE_OUTSIDE_FACE_H
+#define WHOPLINE_OUTSIDE_FACE_H
+/* Calls to the outside by slots, inside the runtime: a slot asks (slot_outside.c, its thread), the
+ * loop does it (outside_face.c) and answers.
+ *
+ *   slot:  filled in, posted ──────────────────────────────────────────> answered: goes on
+ *   loop:       taken ──> EVAL: a script is sent ──> reply, or cancelled ──┘
+ *                     └─> HTTP: a call is started ──> its callback ────────┘
+ *
+ * A stop (too long, lease lost, the process ends) cancels: EVAL is answered at once, and the reply
+ * meets nobody; a call is answered by its callback, with what became of it. The face is a table so
+ * that workers which do not call out are not linked with libcurl. */
+#include "base/metric.h"
+#include "service/outside.h"
+
+struct loop;
+struct slot_thread;
+
+struct outside_request {
+    struct slot_thread *from;
+    enum { OUTSIDE_EVAL, OUTSIDE_HTTP } kind;
+    size_t place; /* in the run, of the job that asks */
+
+    size_t script; /* EVAL; the slot's memory, as all pointers */
+    size_t key_count;
+    const struct span *args;
+    size_t count;
+    int64_t *out;
+    size_t out_count;
+    struct err err;
+
+    const struct http_request *http; /* HTTP */
+    struct http_response *response;
+
+    bool answered; /* with the mailbox's mutex */
+    /* The loop's. */
+    bool taken;
+    struct http_call *call;
+    struct eval *eval;
+};
+
+struct outside_face {
+    struct err (*open)(struct loop *loop);
+    void (*close)(struct loop *loop); /* nothing is asked any more */
+    void (*take)(struct loop *loop, struct outside_request *request); /* begins it */
+    void (*cancel)(struct outside_request *request);                  /* one that has been taken */
+    void (*write)(const struct loop *loop, struct metric_page *page);
+};
+
+/* For struct worker. */
+extern const struct outside_face outside_face;
+
+#endif

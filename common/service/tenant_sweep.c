@@ -1,0 +1,79 @@
+#include "service/tenant_sweep.h"
+
+#include "service/quarantine.h"
+#include "service/tenant.h"
+
+#include <stdlib.h>
+
+static void take_ids(struct pg *pg, struct tenant_ids *out)
+{
+    out->count = pg_rows(pg);
+    for (size_t row = 0; row < out->count; row++)
+        out->ids[row] = pg_get_integer(pg, row, 0);
+}
+
+struct err tenant_sweep_expiring(struct pg *pg, const struct config *config, struct tenant_ids *out)
+{
+    TRY(PG_EXEC(pg,
+                "SELECT t.id FROM tenant_credentials c JOIN tenants t ON t.id = c.tenant_id"
+                " WHERE c.revoked_at IS NULL AND c.kind = 'whop_oauth'"
+                " AND c.access_expires_at <= whopline_now() + $1::bigint * interval '1 second'"
+                " AND t.status IN ('active', 'permission_missing')"
+                " ORDER BY c.access_expires_at LIMIT $2::integer",
+                pg_integer(config->token_refresh_ahead_seconds), pg_integer(TENANT_SWEEP_MAX)));
+    take_ids(pg, out);
+    return ERR_NONE;
+}
+
+struct err tenant_sweep_lacking(struct pg *pg, const struct config *config, struct tenant_ids *out)
+{
+    (void)config;
+    TRY(PG_EXEC(pg,
+                "SELECT id FROM tenants WHERE status = 'permission_missing'"
+                " ORDER BY checked_at NULLS FIRST LIMIT $1::integer",
+                pg_integer(TENANT_SWEEP_MAX)));
+    take_ids(pg, out);
+    return ERR_NONE;
+}
+
+static struct err release_events(struct pg *pg, const char *actor, size_t *moved)
+{
+    struct quarantine_released released = {.events = 1};
+    struct buf company = {0};
+    struct err err = quarantine_find(pg, &company);
+    while (!err_failed(&err) && company.len > 0 && released.events > 0) {
+        err = quarantine_release(pg, buf_text(&company), actor, &released);
+        *moved += released.events;
+    }
+    buf_close(&company);
+    return err;
+}
+
+static struct err release_jobs(struct pg *pg, const char *actor, size_t *moved)
+{
+    struct tenant_ids *active = mem_alloc(sizeof *active);
+    struct err err = PG_EXEC(pg,
+                             "SELECT id FROM tenants t WHERE status = 'active' AND EXISTS (SELECT"
+                             " FROM jobs j WHERE j.tenant_id = t.id AND j.state = 'parked' AND"
+                             " j.error LIKE 'TENANT\\_%') ORDER BY id LIMIT $1::integer",
+                             pg_integer(TENANT_SWEEP_MAX));
+    active->count = 0;
+    if (!err_failed(&err))
+        take_ids(pg, active);
+    for (size_t i = 0; i < active->count && !err_failed(&err); i++) {
+        size_t released = 0;
+        do {
+            err = tenant_release_jobs(pg, active->ids[i], actor, &released);
+            *moved += released;
+        } while (!err_failed(&err) && released > 0);
+    }
+    free(active);
+    return err;
+}
+
+struct err tenant_sweep_stranded(struct pg *pg, const char *actor, size_t *moved)
+{
+    *moved = 0;
+    TRY(release_events(pg, actor, moved));
+    return release_jobs(pg, actor, moved);
+}

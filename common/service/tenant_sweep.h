@@ -1,0 +1,27 @@
+#ifndef WHOPLINE_TENANT_SWEEP_H
+#define WHOPLINE_TENANT_SWEEP_H
+/* Which tenants something is to be done for, by the clock. The caller's thread. */
+#include "base/config.h"
+#include "io/pg.h"
+
+enum { TENANT_SWEEP_MAX = 500 };
+
+/* Ids of up to TENANT_SWEEP_MAX tenants; the rest comes next time. */
+struct tenant_ids {
+    int64_t ids[TENANT_SWEEP_MAX];
+    size_t count;
+};
+
+/* Those whose token expires within TOKEN_REFRESH_AHEAD_SECONDS, and that are not held. */
+MUST_CHECK struct err tenant_sweep_expiring(struct pg *pg, const struct config *config,
+                                            struct tenant_ids *out);
+/* Those that lack a permission: somebody may have granted it. */
+MUST_CHECK struct err tenant_sweep_lacking(struct pg *pg, const struct config *config,
+                                           struct tenant_ids *out);
+
+/* What was left behind: events journalled while their tenant was being added, jobs parked for a
+ * tenant that is active, because whoever put the others in again was interrupted. *moved: how many
+ * of both. Transactions of its own. */
+MUST_CHECK struct err tenant_sweep_stranded(struct pg *pg, const char *actor, size_t *moved);
+
+#endif

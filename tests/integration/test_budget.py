@@ -1,0 +1,124 @@
+"""The scripts of budgets, one call after another, against a real Redis: what each answers and keeps."""
+import time
+
+import pytest
+
+import harness
+
+KEY = "wl:{b:c1}:things.list"
+INTERVAL, AHEAD, LINE = 100_000, 1_000_000, 60_000_000  # us
+
+
+@pytest.fixture
+def redis(tmp_path):
+    it = harness.Redis(str(tmp_path))
+    it.start()
+    yield it.client()
+    it.kill9()
+
+
+def script(redis, name):
+    return redis.register_script((harness.ROOT / f"schema/redis/{name}.lua").read_text())
+
+
+def near(us, wanted, slack=60_000):
+    return abs(us - wanted) <= slack * harness.SLOW
+
+
+def steps(values):
+    return {after - before for before, after in zip(values, values[1:])}
+
+
+@pytest.fixture
+def reserve(redis):
+    run = script(redis, "reserve")
+    return lambda ahead=AHEAD, apart=0, line=LINE: run([KEY], [INTERVAL, ahead, line, apart])
+
+
+@pytest.fixture
+def kept(redis):
+    return lambda field: int(redis.hget(KEY, field) or 0)
+
+
+def test_moments_are_an_interval_apart_and_at_most_so_far_ahead(reserve, kept):
+    assert reserve() == [1, 0]
+    got, moments = [], [kept("t")]
+    while (answer := reserve())[0]:
+        got.append(answer[1])
+        moments.append(kept("t"))
+    # Time goes on meanwhile: a few more than ten.
+    assert 10 <= len(got) <= 15 * harness.SLOW and max(got) <= AHEAD and steps(moments) == {INTERVAL}
+    assert near(answer[1], AHEAD / 2 + INTERVAL * 2 // 3, INTERVAL)
+    assert answer[2] == 0 and kept("t") == moments[-1]  # who is sent away takes nothing
+
+
+def test_an_idle_budget_saves_nothing(reserve):
+    reserve()
+    time.sleep(3 * INTERVAL / 1e6)
+    assert reserve() == [1, 0] and near(reserve()[1], INTERVAL)
+
+
+def fill(reserve, *how):
+    while reserve(*how)[0]:
+        pass
+
+
+def test_those_sent_away_come_back_one_by_one(redis, reserve, kept):
+    """The first when half of what may be reserved is free, and then half as fast again as calls go."""
+    fill(reserve)
+    redis.hset(KEY, "t", kept("t") + 10_000_000)
+    line = []
+    for _ in range(20):
+        assert reserve()[0] == 0
+        line.append(kept("w"))
+    assert steps(line) == {INTERVAL * 2 // 3}
+
+
+def test_the_line_has_an_end(reserve):
+    fill(reserve)
+    waits = [reserve(line=1_000_000)[1] for _ in range(40)]
+    assert max(waits) <= 1_500_000 + INTERVAL and near(waits[-1], 1_500_000, 2 * INTERVAL)
+
+
+def test_bulk_has_a_share_and_a_short_reach(redis, reserve, kept):
+    apart, reach = 200_000, 500_000
+    moments = []
+    while (answer := reserve(reach, apart))[0]:
+        assert answer[1] <= reach
+        moments.append(kept("t"))
+    # It makes up for a second: so it is at the pace of all.
+    assert 6 <= len(moments) <= 8 * harness.SLOW and steps(moments) == {INTERVAL}
+    assert reserve()[0] == 1  # an event reaches further
+    assert kept("v") > 0 and kept("w") == 0  # and has a line of its own
+    redis.hset(KEY, mapping={"b": kept("t"), "t": 0})  # nothing to make up for
+    shares = []
+    while len(shares) < 4:
+        if reserve(reach, apart)[0]:
+            shares.append(kept("b"))
+    assert steps(shares) == {apart}
+    assert kept("t") < shares[-1]  # there is room for events between
+
+
+def test_a_freeze_holds_everybody_and_grows_only(redis, reserve):
+    freeze, look = script(redis, "freeze"), script(redis, "pass")
+    assert look([KEY]) == [0] and reserve()[0] == 1
+    assert near(freeze([KEY], [5_000_000])[0], 5_000_000)
+    assert near(freeze([KEY], [1_000_000])[0], 5_000_000)
+    assert near(freeze([KEY], [7_000_000])[0], 7_000_000)
+    given, wait, frozen = reserve()
+    assert (given, frozen) == (0, 1) and near(wait, 7_000_000 + INTERVAL * 2 // 3)
+    assert near(look([KEY])[0], 7_000_000)
+    assert redis.hget(KEY, "n") == b"1"  # only what was let pass is counted
+    redis.hset(KEY, "f", 0)
+    assert look([KEY]) == [0] and reserve()[0] == 1 and redis.hget(KEY, "n") == b"2"
+
+
+def test_keys_expire(redis, reserve):
+    freeze, look = script(redis, "freeze"), script(redis, "pass")
+    day = 86_400_000
+    reserve()
+    assert day - 5000 < redis.pttl(KEY) <= day
+    look([KEY])
+    assert day - 5000 < redis.pttl(KEY) <= day
+    freeze([KEY], [2 * day * 1000])
+    assert 3 * day - 5000 < redis.pttl(KEY) <= 3 * day

@@ -1,0 +1,191 @@
+"""Tokens and permissions, against the simulator: one refresh whoever asks, the new refresh token
+stored before its access token is used, and what happens when that goes wrong."""
+import json
+import time
+import uuid
+
+import pytest
+
+import harness
+import whop
+from test_tenants import BLUE, KEY, SECRETS, audit, status_of
+
+LOCK_MS = 700
+
+
+@pytest.fixture
+def blue(stack, sim):
+    """A tenant with OAuth tokens that Whop knows; the access token can be made to be refused."""
+    stack.env.update(sim.env, WHOP_TOKEN_ENCRYPTION_KEY=KEY, WHOP_CLIENT_ID="app_Sim", TENANT_STATUS_MS="50",
+                     TOKEN_REFRESH_LOCK_MS=str(int(LOCK_MS * harness.SLOW)), HTTP_TIMEOUT_MS="5000",
+                     WHOP_RATE_PER_MIN="60000", WHOP_FEATURES="products,plans,memberships,payments")
+    sim.settings(per_minute=0)
+    sim.grant(SECRETS["refresh"], "blue", client_id="app_Sim", company=BLUE)
+    return stack
+
+
+def add(stack, sim, known=True, expires_in=86400):
+    if known:
+        sim.key(SECRETS["access"], "blue", company=BLUE)
+    path = stack.folder / "tokens.json"
+    path.write_text(json.dumps({"access_token": SECRETS["access"], "refresh_token": SECRETS["refresh"],
+                                "expires_in": expires_in, "scope": "member:basic:read plan:basic:read"}))
+    stack.cli("tenants", "add", "blue", "--company", BLUE, "--token-file", path)
+
+
+def put(stack, kind, tenant="blue"):
+    job = str(uuid.uuid4())
+    stack.sql("INSERT INTO jobs (id, tenant_id, queue, kind, key, payload, version, trace, occurred_at)"
+              " SELECT %s, id, 'sync', %s, '', '\\x80', 1, 'test', now() FROM tenants WHERE slug = %s", (job, kind, tenant))
+    return job
+
+
+def state(stack, job):
+    return stack.sql("SELECT state, reason, error FROM jobs WHERE id = %s", (job,))[0]
+
+
+def refreshes(sim):
+    return [call["status"] for call in sim.calls(operation="oauth.token")]
+
+
+def version(stack):
+    return stack.sql("SELECT version FROM tenant_credentials WHERE revoked_at IS NULL")[0][0]
+
+
+def test_a_token_is_refreshed_before_it_expires_by_the_schedule(blue, sim):
+    add(blue, sim, expires_in=300)  # within TOKEN_REFRESH_AHEAD_SECONDS
+    blue.start("scheduler")
+    blue.start("sync")
+    blue.eventually(lambda: blue.sql("SELECT count(*) FROM schedules WHERE name = 'tenants.refresh'") == [(1,)])
+    blue.cli("schedules", "fire", "tenants.refresh", "--reason", "test")
+    blue.eventually(lambda: version(blue) == 2)
+    assert refreshes(sim) == [200]
+    assert status_of(blue) == "active"
+    (left,) = blue.sql("SELECT extract(epoch FROM access_expires_at - now()) FROM tenant_credentials")[0]
+    assert left > 3000
+    # Nobody needs it now; the new tokens work.
+    blue.cli("schedules", "fire", "tenants.refresh", "--reason", "test")
+    assert "all it needs" in blue.cli("tenants", "check", "blue").stdout
+    assert refreshes(sim) == [200]
+
+
+def test_two_workers_at_a_401_make_one_refresh(blue, sim):
+    add(blue, sim, known=False)
+    sim.rule(operation="oauth.token", latency_ms=300, times=0)
+    blue.start("scheduler")
+    workers = [blue.start("sync", env={"SLOTS": 1}) for _ in range(2)]
+    jobs = [put(blue, "sync.check_tenant") for _ in range(2)]
+    blue.eventually(lambda: [state(blue, job)[0] for job in jobs] == ["done", "done"], 20)
+    refused = [call for call in sim.calls(status=401)]
+    assert len(refused) == 2 and len({call["connection"] for call in refused}) == 2  # both met it
+    assert refreshes(sim) == [200]
+    assert version(blue) == 2
+    assert sum(worker.log().count("token refreshed") for worker in workers) == 1
+
+
+def test_a_401_after_a_refresh_concerns_that_tenant_only(blue, sim):
+    add(blue, sim, known=False)
+    blue.env["WHOP_API_KEY"] = "apik_sim"  # the other tenant's
+    sim.rule(path="/api/v1/products*", credential="blue", status=401, times=0)
+    blue.start("scheduler")
+    blue.start("sync")
+    mine = put(blue, "sync.check_tenant")
+    other = put(blue, "sync.check_tenant", tenant=whop.COMPANY)
+    blue.eventually(lambda: state(blue, mine)[:2] == ("skipped", "reauth_required"))
+    blue.eventually(lambda: state(blue, other)[0] == "done")
+    assert status_of(blue) == "reauth_required" and status_of(blue, whop.COMPANY) == "active"
+    assert refreshes(sim) == [200]
+    said = blue.cli("status", check=False).stdout
+    assert "tenant blue is reauth_required" in said and "whopline tenants reauth blue" in said
+    # What was parked for it goes on when it has another credential.
+    blue.sql("INSERT INTO jobs (id, tenant_id, queue, kind, key, payload, version, trace, occurred_at, state, reason, error,"
+             " finished_at) SELECT gen_random_uuid(), id, 'sync', 'sync.check_tenant', '', '\\x80', 1, 'parked', now(),"
+             " 'parked', 'reauth_required', 'TENANT_REAUTH', now() FROM tenants WHERE slug = 'blue'")
+    sim.clear_rules()
+    sim.key(SECRETS["key"], "bluekey", company=BLUE)
+    path = blue.folder / "key"
+    path.write_text(SECRETS["key"])
+    assert "1 parked job" in blue.cli("tenants", "reauth", "blue", "--api-key-file", path).stdout
+    assert status_of(blue) == "active"
+    blue.eventually(lambda: blue.sql("SELECT state FROM jobs WHERE trace = 'parked'") == [("done",)])
+    assert "tenants.reauth_required" in audit(blue)
+
+
+FAULTS = {  # what the one who dies there leaves
+    "before_refresh": ("active", [200], 2),
+    "refresh_reply_before_commit": ("reauth_required", [200, 400], 1),
+    "before_pg_commit": ("reauth_required", [200, 400], 1),
+    "pg_commit_reply_lost": ("active", [200], 2),
+    "after_pg_commit": ("active", [200], 2),
+}
+
+
+@pytest.mark.parametrize("point", FAULTS)
+def test_a_refresh_that_dies(blue, sim, point):
+    status, calls, last = FAULTS[point]
+    add(blue, sim, known=False)
+    blue.start("scheduler")
+    job = put(blue, "sync.check_tenant")
+    dead = blue.start("sync", fault=f"{point}:kill", ready=False)
+    dead.wait_exit()
+    blue.start("sync")
+    blue.eventually(lambda: state(blue, job)[0] in ("done", "skipped"), 20)
+    assert (status_of(blue), refreshes(sim), version(blue)) == (status, calls, last)
+    if status == "reauth_required":
+        assert "whopline tenants reauth blue" in blue.cli("status", check=False).stdout
+
+
+def test_a_lost_answer_is_found_out_by_asking_again(blue, sim):
+    """The refresh token may be used up or not: the next one who offers it learns which."""
+    add(blue, sim, known=False)
+    blue.start("scheduler")
+    blue.start("sync")
+    sim.rule(operation="oauth.token", fault="close")  # no effect
+    job = put(blue, "sync.check_tenant")
+    blue.eventually(lambda: state(blue, job)[0] == "done", 20)
+    assert status_of(blue) == "active" and version(blue) == 2
+    sim.revoke("blue")
+    sim.rule(operation="oauth.token", fault="drop")  # used up, and the new one never came
+    job = put(blue, "sync.check_tenant")
+    blue.eventually(lambda: state(blue, job)[:2] == ("skipped", "reauth_required"), 20)
+    assert status_of(blue) == "reauth_required"
+
+
+def test_a_client_that_whop_does_not_know_is_nobodys_reauth(blue, sim):
+    blue.env["WHOP_CLIENT_ID"] = "app_Wrong"
+    add(blue, sim, known=False)
+    done = blue.cli("tenants", "check", "blue", check=False)
+    assert done.returncode == 1 and "WHOP_CLIENT_ID" in done.stderr
+    assert status_of(blue) == "active"
+
+
+def test_missing_permissions_are_named_and_noticed_when_granted(blue, sim):
+    sim.key(SECRETS["key"], "bluekey", company=BLUE, without=["payment:basic:read", "member:email:read"])
+    path = blue.folder / "key"
+    path.write_text(SECRETS["key"])
+    blue.cli("tenants", "add", "blue", "--company", BLUE, "--api-key-file", path)
+    done = blue.cli("tenants", "check", "blue", check=False)
+    assert done.returncode == 1
+    assert "payment:basic:read" in done.stdout and "member:email:read" in done.stdout
+    assert "plan:basic:read" not in done.stdout
+    (row,) = [it for it in blue.cli_json("tenants", "list") if it["slug"] == "blue"]
+    assert row["status"] == "permission_missing"
+    assert sorted(row["missing_permissions"]) == ["member:email:read", "payment:basic:read"]
+    assert "permission_missing" in blue.cli("status", check=False).stdout
+    # Granted: the schedule's next look finds out.
+    sim.key(SECRETS["key"], "bluekey", company=BLUE)
+    blue.start("scheduler")
+    blue.start("sync")
+    blue.eventually(lambda: blue.sql("SELECT count(*) FROM schedules WHERE name = 'tenants.check'") == [(1,)])
+    blue.cli("schedules", "fire", "tenants.check", "--reason", "test")
+    blue.eventually(lambda: status_of(blue) == "active")
+    assert blue.sql("SELECT missing_permissions FROM tenants WHERE slug = 'blue'") == [([],)]
+
+
+def test_a_single_tenant_from_the_seeds_variables(blue, sim):
+    """No `tenants add`: the company of the settings, with the key of the settings."""
+    done = blue.cli("tenants", "check", whop.COMPANY, check=False)
+    assert done.returncode == 1 and "WHOP_API_KEY" in done.stderr
+    blue.env["WHOP_API_KEY"] = "apik_sim"
+    assert "all it needs" in blue.cli("tenants", "check").stdout
+    assert {row["credential"] for row in blue.cli_json("limits")} == {"app"}

@@ -1,0 +1,101 @@
+#include "tests/probe/post.h"
+
+#include "codec/json.h"
+
+#include <stdlib.h>
+
+struct post {
+    struct slot *slot;
+    const char *url;
+};
+
+/* Whether "things" of the answer has one, and its id. */
+static enum outbound_finding find_thing(struct arena *arena, struct span body, struct buf *id)
+{
+    static const char *const names[] = {"things"};
+    static const char *const members[] = {"id"};
+    const struct json_value *things = NULL;
+    const struct json_value *found = NULL;
+    struct json_doc *doc = json_parse(body);
+    enum outbound_finding finding = OUTBOUND_CANNOT_TELL;
+    if (doc != NULL && json_pick(json_root(doc), names, 1, &things) && json_is_array(things)) {
+        finding = json_is_empty(things) ? OUTBOUND_NOT_FOUND : OUTBOUND_FOUND;
+        (void)json_pick(json_first(things), members, 1, &found);
+        buf_add_text(id, json_text(found, arena, NULL));
+    }
+    json_free(doc);
+    return finding;
+}
+
+static struct err look_for_thing(void *data, const struct outbound_unknown *unknown,
+                                 enum outbound_finding *finding, struct buf *remote_id)
+{
+    struct post *post = data;
+    struct arena *arena = &post->slot->arena;
+    const struct outside_target target = {
+        .credential = "probe", .operation = "messages.list", .host = "things", .interval_us = 1000};
+    const struct http_request request = {
+        .method = "GET",
+        .url = arena_printf(arena, "%s?key=%s", post->url, unknown->business_key),
+        .timeout_ms = post->slot->config->http_timeout_ms,
+        .body_max_bytes = (size_t)post->slot->config->http_answer_max};
+    struct http_response response;
+    TRY(outside_call(post->slot->outside, &target, &request, &response));
+    struct err err = ERR_NONE;
+    if (response.outcome != HTTP_ANSWERED)
+        err = err_make(ERR_HTTP_NOT_SENT, "looking: %.120s", response.why.text);
+    else if (response.status >= 500)
+        err = err_make(ERR_HTTP_NOT_SENT, "looking met status %d", response.status);
+    else if (response.status == 200)
+        *finding = find_thing(arena, buf_span(&response.body), remote_id);
+    else
+        *finding = OUTBOUND_CANNOT_TELL;
+    buf_close(&response.body);
+    return err;
+}
+
+static void read_thing(void *data, struct span body, struct buf *remote_id)
+{
+    static const char *const members[] = {"id"};
+    struct post *post = data;
+    const struct json_value *id = NULL;
+    struct json_doc *doc = json_parse(body);
+    if (doc != NULL && json_pick(json_root(doc), members, 1, &id))
+        buf_add_text(remote_id, json_text(id, &post->slot->arena, NULL));
+    json_free(doc);
+}
+
+struct err post_thing(struct slot *slot, const char *kind, enum outbound_operation operation,
+                      const char *key)
+{
+    static const char *const headers[] = {"Content-Type: application/json"};
+    const char *base = getenv("PROBE_URL");
+    if (base == NULL)
+        return err_make(ERR_MALFORMED, "probe.post_... needs PROBE_URL");
+    struct post post = {.slot = slot,
+                        .url = arena_printf(&slot->arena, "%s/things/%s", base, kind)};
+    const struct outbound_call call = {
+        .operation = operation,
+        .tenant = slot->job->tenant,
+        .business_key = key,
+        .job = slot->job->id,
+        .target = {.credential = "probe",
+                   .operation = outbound_operation_text(operation),
+                   .host = "things",
+                   .interval_us = 1000},
+        .request = {.method = "POST",
+                    .url = post.url,
+                    .headers = headers,
+                    .header_count = ARRAY_LEN(headers),
+                    .body = span_of(arena_printf(&slot->arena, "{\"key\": \"%s\"}", key)),
+                    .timeout_ms = slot->config->http_timeout_ms,
+                    .body_max_bytes = (size_t)slot->config->http_answer_max},
+        .verify = look_for_thing,
+        .read_id = read_thing,
+        .data = &post,
+    };
+    struct outbound_result result;
+    struct err err = outbound_run(slot->db, slot->outside, &call, &result);
+    outbound_result_close(&result);
+    return err;
+}
