@@ -46,8 +46,8 @@ CREATE TABLE credit_orders (
     payment_status text NOT NULL DEFAULT 'pending'
         CHECK (payment_status IN ('pending', 'paid', 'failed', 'refunded', 'partially_refunded', 'disputed')),
     state text NOT NULL
-        CHECK (state IN ('requested', 'created', 'checkout_open', 'failed', 'expired', 'cancelled', 'paid',
-                         'credited', 'partially_refunded', 'refunded', 'disputed', 'reversed')),
+        CHECK (state IN ('requested', 'approved', 'created', 'checkout_open', 'failed', 'expired', 'cancelled',
+                         'paid', 'credited', 'partially_refunded', 'refunded', 'disputed', 'reversed')),
     whop_payment_id text,
     whop_checkout_id text,
     whop_plan_id text,
@@ -656,6 +656,11 @@ END $$;
 -- A request_id is done once: asked again it answers "repeated", with other figures "conflict".
 CREATE TYPE credits_answer AS (result text, available bigint);
 
+-- Whose name a spending bears: an application's, unless one who may do all says it is another's.
+CREATE FUNCTION credits_spender() RETURNS text LANGUAGE sql STABLE
+    RETURN CASE WHEN pg_has_role(session_user, current_user, 'MEMBER')
+                THEN COALESCE(NULLIF(current_setting('whopline.actor', true), ''), 'application') ELSE 'application' END;
+
 CREATE FUNCTION credits_tenant(p_company text) RETURNS bigint LANGUAGE sql STABLE
     RETURN (SELECT id FROM tenants WHERE whop_company_id = p_company OR slug = p_company);
 
@@ -684,7 +689,7 @@ BEGIN
     IF a.credits_balance - a.held < p_credits THEN
         RETURN ('insufficient', a.credits_balance - a.held)::credits_answer;
     END IF;
-    IF NOT credits_post(a.id, -p_credits, 'usage', 'request', p_request_id, 'application', p_reason) THEN
+    IF NOT credits_post(a.id, -p_credits, 'usage', 'request', p_request_id, credits_spender(), p_reason) THEN
         RETURN ('conflict', a.credits_balance - a.held)::credits_answer; -- another account's, just now
     END IF;
     RETURN ('spent', a.credits_balance - a.held - p_credits)::credits_answer;
@@ -744,7 +749,7 @@ BEGIN
     END IF;
     UPDATE credit_holds SET state = p_state, captured = p_credits, ended_at = whopline_now() WHERE id = h.id;
     UPDATE credit_accounts SET held = held - h.amount, updated_at = whopline_now() WHERE id = a.id;
-    IF p_credits > 0 AND NOT credits_post(a.id, -p_credits, 'usage', 'request', p_request_id, 'application', h.reason) THEN
+    IF p_credits > 0 AND NOT credits_post(a.id, -p_credits, 'usage', 'request', p_request_id, credits_spender(), h.reason) THEN
         RAISE EXCEPTION 'request % has been spent already', p_request_id USING ERRCODE = '23505';
     END IF;
     RETURN (p_state, a.credits_balance - p_credits - a.held + h.amount)::credits_answer;
@@ -778,6 +783,332 @@ BEGIN
         END IF;
     END LOOP;
     RETURN v_count;
+END $$;
+
+-- ---- plans
+
+-- A plan, and a pack, sells one thing at a time.
+CREATE FUNCTION credits_plan_alone() RETURNS trigger
+    LANGUAGE plpgsql AS $$
+DECLARE
+    v_other whop_plans;
+BEGIN
+    PERFORM FROM tenants WHERE id = NEW.tenant_id FOR NO KEY UPDATE; -- changes of plans take turns
+    SELECT * INTO v_other FROM whop_plans w
+        WHERE w.tenant_id = NEW.tenant_id AND w.id <> NEW.id
+            AND (w.whop_plan_id = NEW.whop_plan_id OR w.pack_id = NEW.pack_id)
+            AND w.valid_from < NEW.valid_to AND NEW.valid_from < w.valid_to
+        LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'plan % is sold as "%" at that time%', v_other.whop_plan_id, v_other.plan_name,
+            CASE WHEN v_other.whop_plan_id <> NEW.whop_plan_id THEN ', and has pack ' || v_other.pack_id ELSE '' END
+            USING ERRCODE = '23P01';
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER whop_plans_alone BEFORE INSERT OR UPDATE ON whop_plans
+    FOR EACH ROW EXECUTE FUNCTION credits_plan_alone();
+
+-- ---- by hand
+
+-- As often as it is asked for with one request_id, once. Without p_open only to an account there is.
+CREATE FUNCTION credits_adjust(p_tenant bigint, p_owner text, p_credits bigint, p_request_id text, p_open boolean,
+                               p_actor text, p_reason text) RETURNS credits_answer
+    LANGUAGE plpgsql AS $$
+DECLARE
+    a credit_accounts;
+    t credit_transactions;
+BEGIN
+    IF COALESCE(p_credits, 0) = 0 OR COALESCE(p_request_id, '') = '' OR COALESCE(p_reason, '') = '' THEN
+        RETURN ('invalid', NULL)::credits_answer;
+    END IF;
+    IF p_open THEN
+        PERFORM credits_open_account(p_tenant, p_owner);
+    END IF;
+    SELECT * INTO a FROM credit_accounts
+        WHERE tenant_id = p_tenant AND owner_type = 'whop_user' AND owner_id = p_owner FOR NO KEY UPDATE;
+    SELECT * INTO t FROM credit_transactions
+        WHERE tenant_id = p_tenant AND source_type = 'request' AND source_id = p_request_id AND kind = 'adjust';
+    IF FOUND THEN
+        RETURN (CASE WHEN t.account_id = a.id AND t.credits = p_credits THEN 'repeated' ELSE 'conflict' END,
+                a.credits_balance - a.held)::credits_answer;
+    END IF;
+    IF a.id IS NULL THEN
+        RETURN ('unknown', NULL)::credits_answer;
+    END IF;
+    IF NOT credits_post(a.id, p_credits, 'adjust', 'request', p_request_id, p_actor, p_reason) THEN
+        RETURN ('conflict', a.credits_balance - a.held)::credits_answer; -- another account's, just now
+    END IF;
+    RETURN ('adjusted', (SELECT credits_balance - held FROM credit_accounts WHERE id = a.id))::credits_answer;
+END $$;
+
+-- What became of a wish to do something that can be done once; else who has done it.
+CREATE TYPE credits_deed AS (result text, state text, done_by text, done_at timestamptz, credits bigint, owner text);
+
+-- A manual order: its credits are granted, by whoever comes first.
+CREATE FUNCTION credit_orders_approve(p_order uuid, p_actor text, p_reason text) RETURNS credits_deed
+    LANGUAGE plpgsql AS $$
+DECLARE
+    o credit_orders;
+BEGIN
+    SELECT * INTO o FROM credit_orders WHERE id = p_order FOR NO KEY UPDATE;
+    IF o.id IS NULL OR o.state <> 'requested' THEN
+        RETURN credit_orders_tell(p_order, 'not_open');
+    END IF;
+    PERFORM credit_orders_move(o.id, 'approved', NULL, p_actor, p_reason);
+    IF NOT credits_post(o.account_id, o.credits_amount, 'topup', 'order', o.id::text, p_actor,
+                        'approved' || COALESCE(': ' || NULLIF(p_reason, ''), ''), NULL, NULL, o.id, o.plan_id) THEN
+        RAISE EXCEPTION 'order % is in the ledger already', o.id USING ERRCODE = '23505';
+    END IF;
+    PERFORM credit_orders_move(o.id, 'credited', 'paid', p_actor, o.credits_amount || ' credits');
+    UPDATE credit_orders SET paid_at = whopline_now(), completed_at = whopline_now(), completed_by = p_actor
+        WHERE id = o.id;
+    RETURN credit_orders_tell(p_order, 'credited');
+END $$;
+
+-- A late payment of it goes to the review list.
+CREATE FUNCTION credit_orders_cancel(p_order uuid, p_actor text, p_reason text) RETURNS credits_deed
+    LANGUAGE plpgsql AS $$
+DECLARE
+    o credit_orders;
+BEGIN
+    SELECT * INTO o FROM credit_orders WHERE id = p_order FOR NO KEY UPDATE;
+    IF o.id IS NULL OR o.state NOT IN ('requested', 'created', 'checkout_open', 'failed') THEN
+        RETURN credit_orders_tell(p_order, 'not_open');
+    END IF;
+    PERFORM credit_orders_move(o.id, 'cancelled', NULL, p_actor, p_reason);
+    UPDATE credit_orders SET completed_at = whopline_now(), completed_by = p_actor WHERE id = o.id;
+    RETURN credit_orders_tell(p_order, 'cancelled');
+END $$;
+
+-- Where an order is and who brought it there.
+CREATE FUNCTION credit_orders_tell(p_order uuid, p_result text) RETURNS credits_deed
+    LANGUAGE sql STABLE AS $$
+    SELECT p_result, o.state, h.actor, h.at, o.credits_amount, a.owner_id
+    FROM credit_orders o JOIN credit_accounts a ON a.id = o.account_id
+    LEFT JOIN LATERAL (SELECT x.actor, x.at FROM credit_order_history x WHERE x.order_id = o.id
+                       ORDER BY x.id DESC LIMIT 1) h ON true
+    WHERE o.id = p_order
+$$;
+
+-- What the review list and the ledger say of a payment.
+CREATE FUNCTION credits_review_tell(p_tenant bigint, p_payment text, p_result text) RETURNS credits_deed
+    LANGUAGE sql STABLE AS $$
+    SELECT p_result, CASE WHEN q.granted > 0 THEN 'credited' ELSE COALESCE(q.decision, r.state) END,
+           COALESCE(r.handled_by, c.actor), COALESCE(r.handled_at, c.created_at), q.granted, a.owner_id
+    FROM credit_review r
+    LEFT JOIN payments q ON q.tenant_id = r.tenant_id AND q.whop_payment_id = r.whop_payment_id
+    LEFT JOIN credit_accounts a ON a.id = q.account_id
+    LEFT JOIN credit_transactions c ON c.tenant_id = r.tenant_id AND c.source_type = 'payment'
+        AND c.source_id = r.whop_payment_id AND c.kind = 'topup'
+    WHERE r.tenant_id = p_tenant AND r.whop_payment_id = p_payment
+$$;
+
+-- An operator says whose payment it is; p_credits NULL: as many as its plan sells. "undecided": that
+-- was not enough, the state says why, and the caller rolls back.
+CREATE FUNCTION credits_review_assign(p_tenant bigint, p_payment text, p_owner text, p_credits bigint, p_actor text,
+                                      p_note text) RETURNS credits_deed
+    LANGUAGE plpgsql AS $$
+DECLARE
+    p payments;
+    r credit_review;
+BEGIN
+    SELECT * INTO p FROM payments WHERE tenant_id = p_tenant AND whop_payment_id = p_payment FOR NO KEY UPDATE;
+    SELECT * INTO r FROM credit_review WHERE tenant_id = p_tenant AND whop_payment_id = p_payment FOR NO KEY UPDATE;
+    IF r.id IS NULL OR r.state <> 'open' OR p.granted IS NOT NULL THEN
+        RETURN credits_review_tell(p_tenant, p_payment, 'not_open');
+    END IF;
+    IF NOT COALESCE(p.was_paid, false) THEN
+        RETURN credits_review_tell(p_tenant, p_payment, 'not_paid');
+    END IF;
+    UPDATE payments SET assigned_to = p_owner, assigned_credits = p_credits WHERE id = p.id;
+    UPDATE credit_review SET note = p_note WHERE id = r.id;
+    PERFORM credits_settle(ARRAY[p_tenant], ARRAY[p_payment], p_actor);
+    RETURN credits_review_tell(p_tenant, p_payment,
+        CASE WHEN (SELECT granted FROM payments WHERE id = p.id) > 0 THEN 'assigned' ELSE 'undecided' END);
+END $$;
+
+-- Nobody gets credits for it: that is decided then, also for reconciliation.
+CREATE FUNCTION credits_review_dismiss(p_tenant bigint, p_payment text, p_actor text, p_note text) RETURNS credits_deed
+    LANGUAGE plpgsql AS $$
+DECLARE
+    p payments;
+BEGIN
+    SELECT * INTO p FROM payments WHERE tenant_id = p_tenant AND whop_payment_id = p_payment FOR NO KEY UPDATE;
+    UPDATE credit_review SET state = 'dismissed', handled_by = p_actor, handled_at = whopline_now(), note = p_note
+        WHERE tenant_id = p_tenant AND whop_payment_id = p_payment AND state = 'open' AND p.granted IS NULL;
+    IF NOT FOUND THEN
+        RETURN credits_review_tell(p_tenant, p_payment, 'not_open');
+    END IF;
+    UPDATE payments SET granted = 0, decision = 'dismissed' WHERE id = p.id AND was_paid;
+    RETURN credits_review_tell(p_tenant, p_payment, 'dismissed');
+END $$;
+
+-- A dismissal taken back. What can be decided by rule meanwhile is.
+CREATE FUNCTION credits_review_reopen(p_tenant bigint, p_payment text, p_actor text, p_note text) RETURNS credits_deed
+    LANGUAGE plpgsql AS $$
+DECLARE
+    p payments;
+BEGIN
+    SELECT * INTO p FROM payments WHERE tenant_id = p_tenant AND whop_payment_id = p_payment FOR NO KEY UPDATE;
+    UPDATE credit_review SET state = 'open', handled_by = NULL, handled_at = NULL, note = p_note
+        WHERE tenant_id = p_tenant AND whop_payment_id = p_payment AND state = 'dismissed';
+    IF NOT FOUND THEN
+        RETURN credits_review_tell(p_tenant, p_payment, 'not_dismissed');
+    END IF;
+    UPDATE payments SET granted = NULL, decision = NULL WHERE id = p.id AND decision = 'dismissed';
+    PERFORM credits_settle(ARRAY[p_tenant], ARRAY[p_payment], p_actor);
+    RETURN credits_review_tell(p_tenant, p_payment, 'reopened');
+END $$;
+
+-- ---- what another system knew: rows of `whopline credits import`
+
+-- A payment that was credited there: refunds and disputes of it find the grant, and no event or
+-- reconciliation grants it once more.
+CREATE FUNCTION credits_import_payment(p_account bigint, p_payment text, p_order uuid, p_credits bigint,
+                                       p_amount numeric, p_currency text, p_at timestamptz) RETURNS void
+    LANGUAGE plpgsql AS $$
+DECLARE
+    a credit_accounts;
+    p payments;
+BEGIN
+    SELECT * INTO STRICT a FROM credit_accounts WHERE id = p_account;
+    SELECT * INTO p FROM payments WHERE tenant_id = a.tenant_id AND whop_payment_id = p_payment FOR NO KEY UPDATE;
+    IF p.granted IS NOT NULL AND p.decision <> 'imported' THEN
+        RAISE EXCEPTION 'payment % has been decided here already (%)', p_payment, p.decision;
+    END IF;
+    IF p.granted IS NOT NULL AND (p.account_id <> p_account OR p.granted <> p_credits) THEN
+        RAISE EXCEPTION 'payment % stands for % credits of another row or user', p_payment, p.granted;
+    END IF;
+    IF p_amount IS NULL AND p.amount IS NULL THEN
+        RAISE EXCEPTION 'payment % needs its price: refunds are measured by it', p_payment;
+    END IF;
+    INSERT INTO payments AS old (tenant_id, whop_payment_id, whop_user_id, status, was_paid, granted, decision, account_id,
+                                 order_id, amount, amount_text, currency, paid_at, version_at, event_id)
+        VALUES (a.tenant_id, p_payment, a.owner_id, 'paid', true, p_credits, 'imported', p_account, p_order, p_amount,
+                p_amount::text, p_currency, p_at, p_at, 'import')
+        ON CONFLICT (tenant_id, whop_payment_id) DO UPDATE SET was_paid = true, granted = p_credits,
+            decision = 'imported', account_id = p_account, order_id = COALESCE(old.order_id, p_order),
+            amount = COALESCE(old.amount, p_amount), amount_text = COALESCE(old.amount_text, p_amount::text),
+            currency = COALESCE(old.currency, p_currency);
+    UPDATE credit_review SET state = 'assigned', handled_by = 'import', handled_at = whopline_now()
+        WHERE tenant_id = a.tenant_id AND whop_payment_id = p_payment AND state = 'open';
+END $$;
+
+CREATE FUNCTION credits_import_order(p_tenant bigint, r jsonb, p_actor text) RETURNS text
+    LANGUAGE plpgsql AS $$
+DECLARE
+    v_id uuid := COALESCE(credits_uuid(r->>'id'), md5(p_tenant || '/' || (r->>'id'))::uuid);
+    v_account bigint := credits_open_account(p_tenant, r->>'user');
+    v_state text := CASE lower(r->>'state') WHEN 'pending' THEN 'requested' WHEN 'approved' THEN 'credited'
+                         WHEN 'completed' THEN 'credited' WHEN 'rejected' THEN 'cancelled' ELSE lower(r->>'state') END;
+    v_method text := lower(COALESCE(r->>'payment_method', 'manual'));
+    v_at timestamptz := COALESCE((r->>'created_at')::timestamptz, whopline_now());
+    v_done timestamptz := COALESCE((r->>'completed_at')::timestamptz, v_at);
+    v_ended boolean := v_state NOT IN ('requested', 'created', 'checkout_open', 'failed');
+    v_paid boolean := v_state IN ('credited', 'partially_refunded', 'refunded', 'disputed', 'reversed');
+    o credit_orders;
+BEGIN
+    SELECT * INTO o FROM credit_orders WHERE id = v_id;
+    IF FOUND THEN
+        IF o.account_id = v_account AND o.credits_amount = (r->>'credits')::bigint THEN
+            RETURN 'same';
+        END IF;
+        RAISE EXCEPTION 'order % is there already, of another user or with other credits', r->>'id';
+    END IF;
+    IF v_state = 'requested' AND EXISTS (SELECT FROM credit_orders WHERE account_id = v_account AND state = 'requested') THEN
+        RAISE EXCEPTION 'user % has an open manual order already', r->>'user';
+    END IF;
+    INSERT INTO credit_orders (id, tenant_id, account_id, plan_id, plan_name, whop_plan_id, credits_amount, own_price, price,
+                               currency, payment_method, payment_status, state, whop_payment_id, whop_checkout_id,
+                               requested_by, completed_by, completed_at, paid_at, notes, created_at)
+        SELECT v_id, p_tenant, v_account, w.id, COALESCE(r->>'plan_name', w.plan_name, r->>'plan', ''), r->>'plan',
+               (r->>'credits')::bigint, true, COALESCE((r->>'price')::numeric, 0), lower(COALESCE(r->>'currency', 'usd')),
+               v_method, CASE v_state WHEN 'credited' THEN 'paid' WHEN 'paid' THEN 'paid' WHEN 'failed' THEN 'failed'
+                              WHEN 'reversed' THEN 'disputed' WHEN 'disputed' THEN 'disputed' WHEN 'refunded' THEN 'refunded'
+                              WHEN 'partially_refunded' THEN 'partially_refunded' ELSE 'pending' END,
+               v_state, r->>'payment', r->>'checkout', r->>'user',
+               CASE WHEN v_ended THEN COALESCE(r->>'completed_by', 'import') END,
+               CASE WHEN v_ended THEN v_done END, CASE WHEN v_paid THEN v_done END, COALESCE(r->>'notes', ''), v_at
+        FROM (VALUES (1)) one LEFT JOIN LATERAL (
+            SELECT * FROM whop_plans x WHERE x.tenant_id = p_tenant AND x.whop_plan_id = r->>'plan'
+                AND x.valid_from <= v_at AND v_at < x.valid_to LIMIT 1) w ON true;
+    INSERT INTO credit_order_history (order_id, to_state, actor, reason) VALUES (v_id, v_state, p_actor, 'imported');
+    IF v_paid AND r->>'payment' IS NOT NULL THEN
+        PERFORM credits_import_payment(v_account, r->>'payment', v_id, (r->>'credits')::bigint, (r->>'price')::numeric,
+                                       lower(COALESCE(r->>'currency', 'usd')), v_done);
+    END IF;
+    RETURN 'new';
+END $$;
+
+CREATE FUNCTION credits_import_transaction(p_tenant bigint, r jsonb, p_actor text) RETURNS text
+    LANGUAGE plpgsql AS $$
+DECLARE
+    v_account bigint := credits_open_account(p_tenant, r->>'user');
+    v_credits bigint := (r->>'credits')::bigint;
+    v_kind text := COALESCE(r->>'kind', CASE WHEN v_credits > 0 THEN 'topup' ELSE 'usage' END);
+    t credit_transactions;
+BEGIN
+    SELECT * INTO t FROM credit_transactions
+        WHERE tenant_id = p_tenant AND source_type = 'import' AND source_id = r->>'id' AND kind <> 'opening';
+    IF FOUND THEN
+        IF t.account_id = v_account AND t.credits = v_credits AND t.kind = v_kind THEN
+            RETURN 'same';
+        END IF;
+        RAISE EXCEPTION 'transaction % is there already, with other figures', r->>'id';
+    END IF;
+    IF v_kind NOT IN ('topup', 'usage', 'refund', 'adjust', 'expire') THEN
+        RAISE EXCEPTION 'a transaction is topup, usage, refund, adjust or expire, and not %', v_kind;
+    END IF;
+    IF v_credits = 0 OR (v_kind = 'topup' AND v_credits < 0) OR (v_kind IN ('usage', 'refund', 'expire') AND v_credits > 0) THEN
+        RAISE EXCEPTION '% credits are no %', v_credits, v_kind;
+    END IF;
+    IF EXISTS (SELECT FROM credit_transactions WHERE tenant_id = p_tenant AND source_type = 'import'
+               AND source_id = r->>'user' AND kind = 'opening') THEN
+        RAISE EXCEPTION 'user % has an opening balance already, which stands for all before it', r->>'user';
+    END IF;
+    IF v_kind = 'topup' AND r->>'payment' IS NOT NULL THEN
+        PERFORM credits_import_payment(v_account, r->>'payment', NULL, v_credits, (r->>'price')::numeric,
+                                       lower(r->>'currency'), COALESCE((r->>'created_at')::timestamptz, whopline_now()));
+    END IF;
+    PERFORM credits_post(v_account, v_credits, v_kind, 'import', r->>'id', p_actor,
+        'imported' || COALESCE(', of ' || to_char((r->>'created_at')::timestamptz AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI'), '')
+            || COALESCE(': ' || (r->>'reason'), ''), NULL, r->>'payment');
+    RETURN 'new';
+END $$;
+
+-- The opening row is what the transactions that came along do not explain.
+CREATE FUNCTION credits_import_balance(p_tenant bigint, r jsonb, p_actor text) RETURNS text
+    LANGUAGE plpgsql AS $$
+DECLARE
+    v_account bigint := credits_open_account(p_tenant, r->>'user');
+    v_opening bigint;
+    v_there bigint;
+BEGIN
+    SELECT (r->>'balance')::bigint - COALESCE(sum(credits) FILTER (WHERE kind <> 'opening'), 0),
+           sum(credits) FILTER (WHERE kind = 'opening')
+        INTO v_opening, v_there FROM credit_transactions WHERE account_id = v_account AND source_type = 'import';
+    IF v_there IS NOT NULL AND v_there <> v_opening THEN
+        RAISE EXCEPTION 'user % has the opening balance % already, and this makes it %', r->>'user', v_there, v_opening;
+    END IF;
+    UPDATE credit_accounts SET email_norm = lower(r->>'email') WHERE id = v_account AND r->>'email' IS NOT NULL;
+    IF v_there IS NOT NULL OR v_opening = 0 THEN
+        RETURN 'same';
+    END IF;
+    PERFORM credits_post(v_account, v_opening, 'opening', 'import', r->>'user', p_actor, 'opening balance');
+    RETURN 'new';
+END $$;
+
+-- Answers new, same, or "wrong: " and why; then the row has left nothing.
+CREATE FUNCTION credits_import(p_tenant bigint, p_kind text, r jsonb, p_actor text) RETURNS text
+    LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN CASE p_kind WHEN 'order' THEN credits_import_order(p_tenant, r, p_actor)
+                       WHEN 'transaction' THEN credits_import_transaction(p_tenant, r, p_actor)
+                       ELSE credits_import_balance(p_tenant, r, p_actor) END;
+EXCEPTION
+    WHEN data_exception OR integrity_constraint_violation OR raise_exception THEN
+        RETURN 'wrong: ' || SQLERRM;
 END $$;
 
 -- Nobody runs these but whom they are granted to (whopline credits allow ROLE).
