@@ -154,7 +154,7 @@ ALTER TABLE credit_transactions ENABLE TRIGGER credit_transactions_append_only;
 ALTER TABLE credit_transactions
     ALTER COLUMN credits SET NOT NULL,
     ADD CHECK (credits <> 0),
-    ADD CHECK (abs(amount) <= abs(credits) AND amount * credits >= 0),
+    ADD CHECK (amount BETWEEN least(credits, 0) AND greatest(credits, 0)),
     ADD CHECK (kind IN ('topup', 'usage', 'refund', 'refund_reversal', 'dispute_hold', 'dispute_release',
                         'dispute_loss', 'adjust', 'expire', 'opening'));
 CREATE INDEX credit_transactions_payment ON credit_transactions (tenant_id, whop_payment_id)
@@ -181,6 +181,7 @@ CREATE INDEX credit_holds_due ON credit_holds (expires_at) WHERE state = 'held';
 ALTER TABLE credit_review
     ADD COLUMN candidates jsonb NOT NULL DEFAULT '[]',
     ADD COLUMN note text NOT NULL DEFAULT '';
+CREATE INDEX credit_review_open ON credit_review (created_at) WHERE state = 'open';
 
 -- What somebody should be told, once each; mails are made of them later.
 CREATE TABLE credit_notices (
