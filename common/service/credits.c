@@ -1,5 +1,7 @@
 #include "service/credits.h"
 
+enum { EXPIRE_MAX = 500 }; /* holds in one transaction, whose accounts stay locked until its end */
+
 static enum credits_result result_of(const char *decision, bool has_grant, int64_t credits,
                                      bool is_new)
 {
@@ -65,4 +67,12 @@ struct err credits_review_payment(struct pg *pg, int64_t tenant, const char *pay
                    " SET reason = EXCLUDED.reason, event_id = EXCLUDED.event_id"
                    " WHERE old.state = 'open'",
                    pg_integer(tenant), pg_text(payment), pg_text(reason), pg_text(event_id));
+}
+
+struct err credits_expire(struct pg *pg, int64_t *expired)
+{
+    *expired = 0;
+    TRY(PG_EXEC(pg, "SELECT credits_expire_holds($1)", pg_integer(EXPIRE_MAX)));
+    *expired = pg_get_integer(pg, 0, 0);
+    return ERR_NONE;
 }

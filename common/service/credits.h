@@ -43,4 +43,8 @@ MUST_CHECK struct err credits_payment_failed(struct pg *pg, int64_t tenant,
 MUST_CHECK struct err credits_review_payment(struct pg *pg, int64_t tenant, const char *payment,
                                              const char *event_id, const char *reason);
 
+/* Gives back what applications hold longer than they said, a portion at a time: *expired is how
+ * many; call again while it is not 0. Makes a transaction of its own. */
+MUST_CHECK struct err credits_expire(struct pg *pg, int64_t *expired);
+
 #endif
