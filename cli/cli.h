@@ -45,6 +45,7 @@ extern const struct cli_command command_rebuild;
 extern const struct cli_command command_events;
 extern const struct cli_command command_trace;
 extern const struct cli_command command_credits;
+extern const struct cli_command command_orders;
 extern const struct cli_command command_config;
 
 /* Prints the error and returns the exit status that goes with it. */
