@@ -31,10 +31,11 @@ static const struct verb verbs[] = {
      " reason=",
      "no words", 0, 0, credits_cmd_plans_update},
     {"plans retire", "tenant= actor= plan= reason=", "no words", 0, 0, credits_cmd_plans_retire},
-    {"plans import-file", "tenant= actor= reason= yes", "one file", 1, 1, credits_cmd_plans_import},
+    {"plans import-file", "tenant= actor= reason= yes json", "one file", 1, 1,
+     credits_cmd_plans_import},
     {"settings", WHO " enabled= negative= email-match= whop= user= no-user= order-ttl= reason=",
      "no words", 0, 0, credits_cmd_settings},
-    {"import", "tenant= actor= reason= yes", "one or more files", 1, VERBS_PLAIN_MAX,
+    {"import", "tenant= actor= reason= yes json", "one or more files", 1, VERBS_PLAIN_MAX,
      credits_cmd_import},
     {"allow", "actor= revoke", "one role", 1, 1, credits_cmd_allow},
 };

@@ -158,8 +158,39 @@ static struct err put_rows(struct import *import, struct file *file, size_t from
     return err;
 }
 
+/* Makes and locks accounts, and locks payments, in the order in which the workers do, so that they
+ * wait for each other and nothing else. */
+static struct err lock(struct import *import)
+{
+    static const char *const statements[] = {
+        "SELECT FROM payments WHERE tenant_id = $1 AND whop_payment_id = ANY ($2)"
+        " ORDER BY whop_payment_id COLLATE \"C\" FOR NO KEY UPDATE",
+        "INSERT INTO credit_accounts (tenant_id, owner_id)"
+        " SELECT DISTINCT $1::bigint, u FROM unnest($2::text[]) u ORDER BY 1, 2"
+        " ON CONFLICT DO NOTHING",
+        "SELECT FROM credit_accounts WHERE tenant_id = $1 AND owner_type = 'whop_user'"
+        " AND owner_id = ANY ($2) ORDER BY id FOR NO KEY UPDATE"};
+    static const char *const columns[] = {"payment", "user", "user"};
+    struct err err = ERR_NONE;
+    for (size_t what = 0; what < ARRAY_LEN(statements) && !err_failed(&err); what++) {
+        struct pg_array ids;
+        pg_array_init(&ids, PG_ELEMENT_TEXT);
+        for (size_t i = 0; i < import->count; i++) {
+            const struct sheet *sheet = &import->files[i].sheet;
+            for (size_t row = 0; row < sheet->count; row++)
+                if (sheet_get(sheet, row, columns[what]) != NULL)
+                    pg_array_add_text(&ids, sheet_get(sheet, row, columns[what]));
+        }
+        err = PG_EXEC(import->cli->pg, statements[what], pg_integer(import->tenant),
+                      pg_array_param(&ids));
+        pg_array_close(&ids);
+    }
+    return err;
+}
+
 static struct err put_all(struct import *import)
 {
+    TRY(lock(import));
     for (int kind = ORDERS; kind < KINDS; kind++) {
         for (size_t i = 0; i < import->count; i++) {
             struct file *file = &import->files[i];
@@ -222,6 +253,29 @@ static void print_totals(const struct import *import, bool yes)
                     : "nothing has been changed; --yes does it\n");
 }
 
+static void print_json(const struct import *import, bool yes)
+{
+    struct buf out = {0};
+    struct json_writer json = {.out = &out};
+    json_begin_object(&json, NULL);
+    json_begin_array(&json, "files");
+    for (size_t i = 0; i < import->count; i++) {
+        const struct file *file = &import->files[i];
+        json_begin_object(&json, NULL);
+        json_put_text(&json, "file", file->sheet.path);
+        json_put_text(&json, "holds", kinds[file->kind].heads);
+        json_put_integer(&json, "rows", (int64_t)file->sheet.count);
+        json_put_integer(&json, "new", file->new_rows);
+        json_put_integer(&json, "there_already", file->same);
+        json_end_object(&json);
+    }
+    json_end_array(&json);
+    json_put_flag(&json, "done", yes);
+    json_end_object(&json);
+    printf("%s\n", buf_text(&out));
+    buf_close(&out);
+}
+
 static struct err run(struct import *import, const struct given *given)
 {
     bool yes = given_flag(given, "yes");
@@ -232,6 +286,9 @@ static struct err run(struct import *import, const struct given *given)
         err = pg_begin(import->cli->pg);
     if (!err_failed(&err) && count_faults(import) == 0)
         err = put_all(import);
+    if (err.code == ERR_PG_CONFLICT)
+        err = err_make(ERR_PG_CONFLICT,
+                       "nothing was done, others were changing the same: run it again");
     if (!err_failed(&err) && count_faults(import) == 0 && yes)
         err = note(import, given_text(given, "reason"));
     if (!err_failed(&err) && count_faults(import) == 0 && yes)
@@ -243,7 +300,10 @@ static struct err run(struct import *import, const struct given *given)
         sheet_print_faults(&import->files[i].sheet);
     if (count_faults(import) > 0)
         return err_make(ERR_REFUSED, "nothing was done: %zu rows are wrong", count_faults(import));
-    print_totals(import, yes);
+    if (given_flag(given, "json"))
+        print_json(import, yes);
+    else
+        print_totals(import, yes);
     return ERR_NONE;
 }
 

@@ -4,6 +4,7 @@
 #include "cli/output.h"
 #include "cli/plan_words.h"
 #include "cli/sheet.h"
+#include "codec/json.h"
 #include "service/audit.h"
 
 #include <stdio.h>
@@ -116,6 +117,26 @@ static void print_plan(const struct sheet *sheet, const enum plan_result *result
     printf(yes ? "done\n" : "nothing has been changed; --yes does it\n");
 }
 
+static void print_json(const struct sheet *sheet, const enum plan_result *results, bool yes)
+{
+    static const char *const words[] = {"new", "changed", "same"};
+    struct buf out = {0};
+    struct json_writer json = {.out = &out};
+    json_begin_object(&json, NULL);
+    json_begin_array(&json, "plans");
+    for (size_t row = 0; row < sheet->count; row++) {
+        json_begin_object(&json, NULL);
+        json_put_text(&json, "plan", sheet_get(sheet, row, "plan"));
+        json_put_text(&json, "becomes", words[results[row]]);
+        json_end_object(&json);
+    }
+    json_end_array(&json);
+    json_put_flag(&json, "done", yes);
+    json_end_object(&json);
+    printf("%s\n", buf_text(&out));
+    buf_close(&out);
+}
+
 static struct err import(struct cli *cli, const struct given *given, struct sheet *sheet)
 {
     int64_t tenant;
@@ -134,7 +155,10 @@ static struct err import(struct cli *cli, const struct given *given, struct shee
     sheet_print_faults(sheet);
     if (sheet->faults > 0)
         return err_make(ERR_REFUSED, "nothing was done: %zu wrong", sheet->faults);
-    print_plan(sheet, results, given_flag(given, "yes"));
+    if (given_flag(given, "json"))
+        print_json(sheet, results, given_flag(given, "yes"));
+    else
+        print_plan(sheet, results, given_flag(given, "yes"));
     return ERR_NONE;
 }
 

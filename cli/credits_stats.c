@@ -21,9 +21,11 @@ static const char parts[] =
     "  AND ($1::bigint IS NULL OR c.tenant_id = $1)"
     "  AND c.created_at >= $2::text::timestamptz),"
     " moved AS (SELECT c.kind, CASE WHEN c.source_type = 'order' OR c.kind = 'adjust'"
-    "   THEN 'manual' WHEN c.source_type = 'import' THEN 'import' ELSE 'automatic' END AS how,"
+    "   OR p.assigned_to IS NOT NULL THEN 'manual' WHEN c.source_type = 'import' THEN 'import'"
+    "   WHEN c.kind = 'usage' THEN 'application' ELSE 'automatic' END AS how,"
     "  count(*) AS rows, sum(c.credits)::bigint AS credits FROM credit_transactions c"
-    "  WHERE ($1::bigint IS NULL OR c.tenant_id = $1)"
+    "  LEFT JOIN payments p ON c.source_type = 'payment' AND p.tenant_id = c.tenant_id"
+    "  AND p.whop_payment_id = c.source_id WHERE ($1::bigint IS NULL OR c.tenant_id = $1)"
     "  AND c.created_at >= $2::text::timestamptz GROUP BY 1, 2)";
 
 static const char figures_of_them[] =
@@ -37,7 +39,7 @@ static const char figures_of_them[] =
     "  FROM grants WHERE NOT by_hand AND seconds IS NOT NULL) AS paid_to_ledger_seconds,"
     " (SELECT jsonb_build_object('automatic', count(*) FILTER (WHERE NOT by_hand),"
     "   'assigned', count(*) FILTER (WHERE by_hand), 'manual_orders',"
-    "   (SELECT coalesce(sum(rows), 0) FROM moved WHERE kind = 'topup' AND how = 'manual'))"
+    "   (SELECT coalesce(sum(paid), 0) FROM orders WHERE method = 'manual'))"
     "  FROM grants) AS grants,"
     " (SELECT coalesce(jsonb_agg(jsonb_build_object('kind', kind, 'how', how, 'rows', rows,"
     "   'credits', credits) ORDER BY kind, how), '[]') FROM moved) AS ledger,"

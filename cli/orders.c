@@ -22,9 +22,14 @@ enum { LIMIT_DEFAULT = 50, LIMIT_MAX = 100000 };
     " AND ($5::text IS NULL OR o.id = $5::text::uuid)"                                             \
     " ORDER BY o.created_at DESC, o.id LIMIT $6::bigint"
 
+/* A price as people write it: 7.50, 7500. */
+#define PRICE                                                                                      \
+    "CASE WHEN scale(trim_scale(o.price)) = 1 THEN round(o.price, 2)"                              \
+    " ELSE trim_scale(o.price) END"
+
 #define FIELDS                                                                                     \
     "o.id, t.slug AS tenant, a.owner_id AS user_id, o.whop_plan_id AS plan_id, o.plan_name,"       \
-    " o.credits_amount AS credits, trim_scale(o.price)::text AS price, o.currency,"                \
+    " o.credits_amount AS credits, (" PRICE ")::text AS price, o.currency,"                        \
     " o.payment_method, o.payment_status, o.state, o.own_price, o.whop_payment_id,"                \
     " o.whop_checkout_id, o.purchase_url, o.requested_by, o.completed_by, o.completed_at,"         \
     " o.paid_at, o.expires_at, o.notes, o.created_at"
@@ -47,7 +52,7 @@ static struct err list(struct cli *cli, const struct given *given)
     TRY(pg_exec(cli->pg,
                 "SELECT extract(epoch FROM whopline_now() - o.created_at)::bigint, o.id,"
                 " a.owner_id, o.plan_name, to_char(o.credits_amount, 'FM999,999,999,990'),"
-                " trim_scale(o.price) || ' ' || o.currency, o.payment_method, o.state,"
+                " (" PRICE ") || ' ' || o.currency, o.payment_method, o.state,"
                 " o.requested_by" LISTED,
                 params, ARRAY_LEN(params)));
     if (pg_rows(cli->pg) == 0) {
@@ -231,6 +236,7 @@ static struct err cancel(struct cli *cli, const struct given *given)
 /* --- words ----------------------------------------------------------------------------------- */
 
 static const struct verb verbs[] = {
+    {"", "tenant= state= user= method= limit= json", "a verb", 0, 0, list},
     {"list", "tenant= state= user= method= limit= json", "no words", 0, 0, list},
     {"ls", "tenant= state= user= method= limit= json", "no words", 0, 0, list},
     {"show", "tenant= json", "one order", 1, 1, show},
@@ -248,10 +254,10 @@ static int run(struct cli *cli, int count, char **words)
 
 const struct cli_command command_orders = {
     .name = "orders",
-    .usage = "list [filters] | show ID | create --manual ... | approve ID | cancel ID --reason R",
+    .usage = "[list] [filters] | show ID | create --manual ... | approve ID | cancel ID --reason R",
     .purpose = "wishes to buy credits; manual ones are approved here",
     .help =
-        "  list             the latest first [--state S] [--user U] [--method manual|whop]\n"
+        "  [list]           the latest first [--state S] [--user U] [--method manual|whop]\n"
         "                   [--limit N]\n"
         "  show ID          all about one, and its history\n"
         "  create --manual  --user U --plan plan_x [--notes N]; at its own price also\n"

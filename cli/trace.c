@@ -117,7 +117,8 @@
     " UNION ALL SELECT h.at, 6 + row_number() OVER (ORDER BY h.id) / 1000000.0, 'order', "         \
     "o.id::text, CASE WHEN h.from_state IS NULL"                                                   \
     "  THEN h.to_state || ': ' || o.plan_name || ', ' || to_char(o.credits_amount,"                \
-    "   'FM999,999,999,990') || ' credits for ' || trim_scale(o.price) || ' ' || o.currency"       \
+    "   'FM999,999,999,990') || ' credits for ' || CASE WHEN scale(trim_scale(o.price)) = 1 THEN " \
+    "round(o.price, 2) ELSE trim_scale(o.price) END || ' ' || o.currency"                          \
     "   || ' (' || o.payment_method || ')' ELSE h.from_state || ' -> ' || h.to_state END"          \
     "  || ', by ' || h.actor || CASE WHEN h.reason IN ('', h.to_state) THEN ''"                    \
     "  ELSE ': ' || h.reason END FROM orders o JOIN credit_order_history h ON h.order_id = o.id"   \

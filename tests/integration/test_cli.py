@@ -501,7 +501,7 @@ def test_review_list(history):
 
 WRONG_USAGE = (
     ["stauts"], ["status", "now"], ["events", "shwo"], ["events", "--limit", "0"], ["events", "--status", "lost"], ["events", "show"],
-    ["trace"], ["trace", "a", "b"], ["credits"], ["credits", "plan"], ["credits", "plans", "ad"], ["credits", "show"], ["orders"], ["orders", "lst"], ["send"], ["send", "--count", "0", "x"],
+    ["trace"], ["trace", "a", "b"], ["credits"], ["credits", "plan"], ["credits", "plans", "ad"], ["credits", "show"], ["orders", "lst"], ["orders", "show"], ["send"], ["send", "--count", "0", "x"],
     ["send", "payment.suceeded"], ["send", "payment.succeeded", "--amount", "1.2.3"], ["send", "payment.succeeded", "--set", "x"],
     ["queue", "halt"], ["queue", "pause", "credits"], ["workers", "all"], ["jobs", "lst"], ["jobs", "show"], ["jobs", "ls", "x"],
     ["jobs", "requeue"], ["jobs", "drop", "--all"], ["jobs", "ls", "--since", "noon"], ["events", "dead", "kill"],
