@@ -77,6 +77,10 @@ static const char question[] =
     "  LIMIT $1::bigint) b"
     " UNION ALL SELECT 'tenants', status, count(*) FROM tenants WHERE status <> 'active'"
     " GROUP BY status"
+    " UNION ALL SELECT 'review', '', count(*) FROM"
+    " (SELECT 1 FROM credit_review WHERE state = 'open' LIMIT $1::bigint) r"
+    " UNION ALL SELECT 'orders', '', count(*) FROM"
+    " (SELECT 1 FROM credit_orders WHERE state = 'requested' LIMIT $1::bigint) o"
     " UNION ALL SELECT 'held', queue, 1 FROM queue_controls"
     " UNION ALL SELECT 'last_event', '', (extract(epoch FROM whopline_now() - received_at)"
     "  * 1000)::bigint FROM (SELECT max(received_at) AS received_at FROM webhook_events) e"
@@ -122,6 +126,10 @@ static void take_row(struct pg_stats *out, const char *what, const char *label, 
         out->bulk_waiting = count;
     else if (strcmp(what, "tenants") == 0)
         take_tenants(out, label, count);
+    else if (strcmp(what, "review") == 0)
+        out->review_open = count;
+    else if (strcmp(what, "orders") == 0)
+        out->orders_requested = count;
     else if (strcmp(what, "held") == 0)
         take_held(out, label);
     else if (strcmp(what, "last_event") == 0)

@@ -36,6 +36,20 @@ struct err tenant_sweep_lacking(struct pg *pg, const struct config *config, stru
     return ERR_NONE;
 }
 
+struct err tenant_sweep_selling(struct pg *pg, const struct config *config, struct tenant_ids *out)
+{
+    TRY(PG_EXEC(pg,
+                "SELECT id FROM tenants t WHERE status = 'active'"
+                " AND ($2 OR EXISTS (SELECT FROM tenant_credentials c WHERE c.tenant_id = t.id"
+                "  AND c.kind IN ('whop_api_key', 'whop_oauth') AND c.revoked_at IS NULL))"
+                " AND (EXISTS (SELECT FROM whop_plans p WHERE p.tenant_id = t.id)"
+                "  OR EXISTS (SELECT FROM credit_orders o WHERE o.tenant_id = t.id))"
+                " ORDER BY id LIMIT $1::integer",
+                pg_integer(TENANT_SWEEP_MAX), pg_flag(!text_is_empty(config->whop_api_key))));
+    take_ids(pg, out);
+    return ERR_NONE;
+}
+
 static struct err release_events(struct pg *pg, const char *actor, size_t *moved)
 {
     struct quarantine_released released = {.events = 1};
