@@ -294,8 +294,9 @@ CREATE FUNCTION credits_uuid(given text) RETURNS uuid LANGUAGE sql IMMUTABLE
 CREATE TYPE credits_decision AS (id bigint, decision text, granted bigint, owner text, order_id uuid,
                                  account_id bigint, plan_id bigint, flag text);
 
--- Who and how much, of payments that are paid and not decided. granted NULL: for a person, decision
--- says why. Ids of payments, whose rows are locked.
+-- Who and how much, of payments that are paid and not decided (the caller knows: asked here, the index
+-- of the undecided would be read, which is full of those decided a moment ago). granted NULL: for a
+-- person, decision says why. Ids of payments, whose rows are locked.
 CREATE FUNCTION credits_decide(p_ids bigint[]) RETURNS SETOF credits_decision
     LANGUAGE sql STABLE AS $$
     WITH known AS (
@@ -304,7 +305,7 @@ CREATE FUNCTION credits_decide(p_ids bigint[]) RETURNS SETOF credits_decision
                -- Agreed for this price, not for whatever payment names the order.
                COALESCE(p.amount < o.price, true) OR p.currency <> lower(o.currency) AS other_price,
                plan.id AS plan, plan.credits_amount AS plan_credits, plan.credits_when_free, plan.proration_rule,
-               plan.price_cents,
+               COALESCE(p.billing_reason = 'subscription_update' AND plan.proration_rule = 'difference', false) AS prorates,
                COALESCE(s.credits_enabled, true) AS enabled,
                COALESCE(p.assigned_to, NULLIF(p.whop_user_id, ''),
                         CASE WHEN s.email_match AND mail.hits = 1 THEN mail.owner END) AS found_owner
@@ -322,18 +323,19 @@ CREATE FUNCTION credits_decide(p_ids bigint[]) RETURNS SETOF credits_decision
         LEFT JOIN LATERAL (
             SELECT count(*) AS hits, min(a.owner_id) AS owner FROM credit_accounts a
             WHERE a.tenant_id = p.tenant_id AND a.email_norm = p.email_norm) mail ON true
-        WHERE p.id = ANY (p_ids) AND p.was_paid AND p.granted IS NULL
-    ), worth AS (
+        WHERE p.id = ANY (p_ids)
+    ), worth AS MATERIALIZED ( -- or its subqueries would be asked for each place that uses them
         SELECT k.*,
                CASE WHEN k.assigned_credits IS NOT NULL THEN k.assigned_credits
                     WHEN k.own_price AND k.assigned_to IS NULL THEN k.credits_amount
                     ELSE k.plan_credits END AS full_credits,
-               (SELECT w.credits_amount FROM payments q JOIN whop_plans w ON w.id = q.plan_id
+               CASE WHEN k.prorates THEN (
+                SELECT w.credits_amount FROM payments q JOIN whop_plans w ON w.id = q.plan_id
                 WHERE q.tenant_id = k.tenant_id AND q.whop_membership_id = k.whop_membership_id AND q.granted > 0
                     AND q.id <> k.id AND COALESCE(q.paid_at, q.version_at) <= COALESCE(k.paid_at, k.version_at)
-                ORDER BY COALESCE(q.paid_at, q.version_at) DESC LIMIT 1) AS before_credits,
+                ORDER BY COALESCE(q.paid_at, q.version_at) DESC LIMIT 1) END AS before_credits,
                -- The difference to what is not decided yet is not known yet.
-               EXISTS (SELECT FROM payments q
+               k.prorates AND EXISTS (SELECT FROM payments q
                 WHERE q.tenant_id = k.tenant_id AND q.whop_membership_id = k.whop_membership_id AND q.was_paid
                     AND q.granted IS NULL AND COALESCE(q.decision, 'proration') = 'proration'
                     AND COALESCE(q.paid_at, q.version_at) < COALESCE(k.paid_at, k.version_at)) AS must_wait
@@ -351,10 +353,8 @@ CREATE FUNCTION credits_decide(p_ids bigint[]) RETURNS SETOF credits_decision
                     WHEN w.amount = 0 AND NOT COALESCE(w.credits_when_free, false) AND NOT COALESCE(w.own_price AND w.o_price = 0, false)
                         THEN 'free_payment'
                     WHEN w.billing_reason = 'subscription_update' AND w.proration_rule = 'none' THEN 'proration_none'
-                    WHEN w.billing_reason = 'subscription_update' AND w.proration_rule = 'difference'
-                        AND (w.before_credits IS NULL OR w.must_wait) THEN 'proration'
-                    WHEN w.billing_reason = 'subscription_update' AND w.proration_rule = 'difference'
-                        AND w.full_credits <= w.before_credits THEN 'proration_none'
+                    WHEN w.prorates AND (w.before_credits IS NULL OR w.must_wait) THEN 'proration'
+                    WHEN w.prorates AND w.full_credits <= w.before_credits THEN 'proration_none'
                     WHEN w.billing_reason = 'subscription_update' AND w.proration_rule IS NULL AND w.assigned_to IS NULL
                         THEN 'proration'
                     ELSE 'granted' END AS verdict
@@ -362,9 +362,8 @@ CREATE FUNCTION credits_decide(p_ids bigint[]) RETURNS SETOF credits_decision
     )
     SELECT s.id, s.verdict,
            CASE WHEN s.verdict = 'granted' THEN
-                    CASE WHEN s.billing_reason = 'subscription_update' AND s.proration_rule = 'difference'
-                              AND s.assigned_credits IS NULL
-                         THEN s.full_credits - s.before_credits ELSE s.full_credits END
+                    CASE WHEN s.prorates AND s.assigned_credits IS NULL THEN s.full_credits - s.before_credits
+                         ELSE s.full_credits END
                 WHEN s.verdict IN ('credits_off', 'sells_no_credits', 'free_payment', 'proration_none') THEN 0 END,
            CASE WHEN s.assigned_to IS NOT NULL THEN s.assigned_to WHEN s.o_id IS NULL THEN s.found_owner END,
            s.o_id, CASE WHEN s.assigned_to IS NULL THEN s.o_account END, s.plan,
@@ -644,11 +643,12 @@ CREATE FUNCTION credits_choose(p_open bigint[]) RETURNS bigint[]
     LANGUAGE plpgsql AS $$
 DECLARE
     v_decisions credits_decision[];
+    v_left bigint[] := p_open;
     v_new bigint[];
     v_more bigint[];
 BEGIN
     LOOP
-        SELECT array_agg(d) INTO v_decisions FROM credits_decide(p_open) d;
+        SELECT array_agg(d) INTO v_decisions FROM credits_decide(v_left) d;
         INSERT INTO credit_accounts (tenant_id, owner_id)
             SELECT DISTINCT q.tenant_id, d.owner FROM unnest(v_decisions) d JOIN payments q ON q.id = d.id
             WHERE d.granted > 0 AND d.owner IS NOT NULL AND NOT EXISTS (
@@ -668,8 +668,8 @@ BEGIN
         SELECT array_agg(id) FILTER (WHERE granted IS NOT NULL) INTO v_more FROM done;
         v_new := v_new || v_more;
         -- A change of plan may have waited for a payment that has been decided just now.
-        EXIT WHEN v_more IS NULL OR NOT EXISTS (
-            SELECT FROM unnest(v_decisions) d WHERE d.decision = 'proration');
+        SELECT array_agg(d.id) INTO v_left FROM unnest(v_decisions) d WHERE d.decision = 'proration';
+        EXIT WHEN v_more IS NULL OR v_left IS NULL;
     END LOOP;
     RETURN v_new;
 END $$;

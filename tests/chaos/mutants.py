@@ -39,8 +39,8 @@ MUTANTS = (
     # A death between the two: the row says that Redis has it. A new run_id of Redis would repair it.
     Mutant("mark_before_enqueue", {"only": ("force_point", "kill_process", "cut"),
                                    "force": ("before_enqueue",)}),
-    # A payment that comes again under another id is granted again.
-    Mutant("ledger_without_key", {"only": ("kill_process", "force_point", "lose_reply")}),
+    # Whatever comes of a payment again grants it again.
+    Mutant("granted_forgotten", {"only": ("kill_process", "force_point", "lose_reply")}),
     # Redis loses events that the journal has not had yet, and nobody else has them.
     Mutant("no_ring", {"only": ("flush_redis", "kill_process", "stop_process", "kill_postgres")},
            {"RING_SECONDS": 0}),
