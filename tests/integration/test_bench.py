@@ -58,7 +58,14 @@ def test_scale(pg_cluster):
     assert sum(phase["jobs"] for phase in first.values()) == 800
 
 
-@pytest.mark.parametrize("name", ["worker", "jobs", "latency", "fairness", "scale"])
+def test_credits(pg_cluster):
+    rounds = bench("credits", pg_cluster, "--payments", 200, "--users", 50, "--rounds", 1, "--warm", 0,
+                   "--connections", 2)
+    assert set(rounds[0]) == {"least 2", "pgbench 2", "grants 2", "SLOTS 2"}
+    assert all(run["per_second"] > 0 and run["pg_us"] > 0 for run in rounds[0].values())
+
+
+@pytest.mark.parametrize("name", ["worker", "jobs", "credits", "latency", "fairness", "scale"])
 def test_without_postgresql_it_says_what_to_do(name):
     done = subprocess.run(["/usr/bin/python3", BENCH / f"{name}.py"], env=harness.clean_environment(),
                           stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30, check=False)
