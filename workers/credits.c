@@ -19,13 +19,24 @@ static const struct event *event_of(const struct batch_item *item)
     return item->payload;
 }
 
-/* Without a payment's id there is nothing to hold on to. */
+static bool is_kind(const struct batch_item *item, enum job_kind kind)
+{
+    return strcmp(item->job->kind, job_type(kind)->kind) == 0;
+}
+
+/* Without ids there is nothing to hold on to, and one would be taken for another. */
 static bool is_whole(struct batch_item *item)
 {
-    if (!text_is_empty(event_of(item)->payment))
+    const struct event *event = event_of(item);
+    if (text_is_empty(event->payment))
+        item->reason = "names no payment";
+    else if (is_kind(item, JOB_credits_refund) && text_is_empty(event->refund))
+        item->reason = "names no refund";
+    else if (is_kind(item, JOB_credits_dispute) && text_is_empty(event->dispute))
+        item->reason = "names no dispute";
+    else
         return true;
     item->state = JOB_STATE_DEAD;
-    item->reason = "names no payment";
     return false;
 }
 
@@ -89,27 +100,31 @@ static struct err settle(struct slot *slot, struct batch_item *items, size_t cou
     return slot_commit_batch(slot, items, count);
 }
 
-static struct err note_payments(struct slot *slot, struct batch_item *items, size_t count)
+/* What the whole ones tell, by payment; returns how many. */
+static size_t gather(struct slot *slot, struct batch_item *items, size_t count,
+                     struct payment_news **out)
 {
     struct batch_item **sorted = sort(slot, items, &count);
-    struct payment_news *news = arena_alloc(&slot->arena, count * sizeof *news);
+    *out = arena_alloc(&slot->arena, count * sizeof **out);
     for (size_t i = 0; i < count; i++)
-        news[i] = (struct payment_news){sorted[i]->job->tenant, event_of(sorted[i])};
-    return payments_note(slot->db, news, count);
+        (*out)[i] = (struct payment_news){sorted[i]->job->tenant, event_of(sorted[i])};
+    return count;
 }
 
 static struct err payments(struct slot *slot, struct batch_item *items, size_t count)
 {
-    TRY(note_payments(slot, items, count));
+    struct payment_news *news;
+    size_t whole = gather(slot, items, count, &news);
+    TRY(payments_note(slot->db, news, whole));
     return settle(slot, items, count);
 }
 
 static struct err failures(struct slot *slot, struct batch_item *items, size_t count)
 {
-    TRY(note_payments(slot, items, count));
-    for (size_t i = 0; i < count; i++)
-        if (items[i].state == JOB_STATE_DONE)
-            TRY(credits_payment_failed(slot->db, items[i].job->tenant, event_of(&items[i]), ACTOR));
+    struct payment_news *news;
+    size_t whole = gather(slot, items, count, &news);
+    TRY(payments_note(slot->db, news, whole));
+    TRY(credits_payments_failed(slot->db, news, whole, ACTOR));
     return settle(slot, items, count);
 }
 

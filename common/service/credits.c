@@ -51,11 +51,27 @@ struct err credits_settle(struct pg *pg, struct arena *arena,
     return ERR_NONE;
 }
 
-struct err credits_payment_failed(struct pg *pg, int64_t tenant, const struct event *event,
-                                  const char *actor)
+struct err credits_payments_failed(struct pg *pg, const struct payment_news *news, size_t count,
+                                   const char *actor)
 {
-    return PG_EXEC(pg, "SELECT credits_payment_failed($1, $2, $3, $4)", pg_integer(tenant),
-                   pg_text(event->payment), pg_text(actor), pg_text(event->id));
+    struct pg_array tenants;
+    struct pg_array payments;
+    struct pg_array events;
+    pg_array_init(&tenants, PG_ELEMENT_BIGINT);
+    pg_array_init(&payments, PG_ELEMENT_TEXT);
+    pg_array_init(&events, PG_ELEMENT_TEXT);
+    for (size_t i = 0; i < count; i++) {
+        pg_array_add_integer(&tenants, news[i].tenant);
+        pg_array_add_text(&payments, news[i].event->payment);
+        pg_array_add_text(&events, news[i].event->id);
+    }
+    struct err err =
+        PG_EXEC(pg, "SELECT credits_payments_failed($1, $2, $3, $4)", pg_array_param(&tenants),
+                pg_array_param(&payments), pg_array_param(&events), pg_text(actor));
+    pg_array_close(&tenants);
+    pg_array_close(&payments);
+    pg_array_close(&events);
+    return err;
 }
 
 struct err credits_review_payment(struct pg *pg, int64_t tenant, const char *payment,

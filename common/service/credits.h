@@ -6,8 +6,7 @@
  * Blocking; the connection's thread; errors are those of io/pg. Every verb is part of a transaction
  * that the caller has begun. Locks are taken in one order: payments, orders, accounts. */
 #include "base/arena.h"
-#include "codec/job.h"
-#include "io/pg.h"
+#include "service/payments.h"
 
 struct credits_payment {
     int64_t tenant;
@@ -34,9 +33,10 @@ MUST_CHECK struct err credits_settle(struct pg *pg, struct arena *arena,
                                      const struct credits_payment *payments, size_t count,
                                      const char *actor, struct credits_outcome *out);
 
-/* A payment that was tried and failed: its order waits for another try, and the buyer is told. */
-MUST_CHECK struct err credits_payment_failed(struct pg *pg, int64_t tenant,
-                                             const struct event *event, const char *actor);
+/* Payments that were tried and failed: their orders wait for another try, and the buyers are told.
+ */
+MUST_CHECK struct err credits_payments_failed(struct pg *pg, const struct payment_news *news,
+                                              size_t count, const char *actor);
 
 /* Puts the payment on the review list; one that is there keeps its state, and its reason becomes
  * the newest. */

@@ -6,24 +6,32 @@
 
 /* --- payments -------------------------------------------------------------------------------- */
 
+/* Amounts go together with their currency. What was paid stands over what was asked, plain over
+ * odd, newer over older: tax or a code may change them in between. */
+#define AMOUNT_COUNTS                                                                              \
+    "EXCLUDED.amount_text IS NOT NULL AND (old.amount_text IS NULL"                                \
+    " OR (EXCLUDED.amount IS NOT NULL AND (old.amount IS NULL"                                     \
+    "  OR (EXCLUDED.was_paid, EXCLUDED.version_at) > (old.was_paid, old.version_at))))"
+
 /* Each payment once: a statement cannot change a row twice. */
 static const char note_payments[] =
     "INSERT INTO payments AS old (tenant_id, whop_payment_id, whop_user_id, whop_membership_id,"
     " whop_plan_id, whop_checkout_id, pack_id, order_ref, email_norm, credits_claimed, status,"
-    " substatus, billing_reason, amount, amount_text, currency, refunded, was_paid, paid_at,"
-    " version_at, event_id) "
+    " substatus, billing_reason, amount, amount_text, currency, refunded, refunded_odd, was_paid,"
+    " paid_at, version_at, event_id) "
     "SELECT tenant, payment, NULLIF(whop_user, ''), NULLIF(membership, ''), NULLIF(plan, ''),"
     " NULLIF(checkout, ''), NULLIF(pack, ''), NULLIF(order_ref, ''), NULLIF(lower(email), ''),"
     " NULLIF(claimed, ''), NULLIF(status, ''), NULLIF(substatus, ''), NULLIF(reason, ''),"
     " NULLIF(amount, '')::numeric, NULLIF(amount_text, ''), NULLIF(currency, ''),"
-    " NULLIF(refunded, '')::numeric, was_paid <> 0, whopline_from_ms(NULLIF(paid_ms, 0)),"
+    " NULLIF(refunded, '')::numeric, NULLIF(refunded_odd, ''), was_paid <> 0,"
+    " whopline_from_ms(NULLIF(paid_ms, 0)),"
     " whopline_from_ms(version_ms), event "
     "FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],"
     " $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[],"
-    " $14::text[], $15::text[], $16::text[], $17::text[], $18::bigint[], $19::bigint[],"
-    " $20::bigint[], $21::text[]) AS news(tenant, payment, whop_user, membership, plan, checkout,"
-    " pack, order_ref, email, claimed, status, substatus, reason, amount, amount_text, currency,"
-    " refunded, was_paid, paid_ms, version_ms, event) "
+    " $14::text[], $15::text[], $16::text[], $17::text[], $18::text[], $19::bigint[],"
+    " $20::bigint[], $21::bigint[], $22::text[]) AS news(tenant, payment, whop_user, membership,"
+    " plan, checkout, pack, order_ref, email, claimed, status, substatus, reason, amount,"
+    " amount_text, currency, refunded, refunded_odd, was_paid, paid_ms, version_ms, event) "
     "ORDER BY tenant, payment COLLATE \"C\" "
     "ON CONFLICT (tenant_id, whop_payment_id) DO UPDATE SET"
     " whop_user_id = COALESCE(old.whop_user_id, EXCLUDED.whop_user_id),"
@@ -36,10 +44,13 @@ static const char note_payments[] =
     " credits_claimed = COALESCE(old.credits_claimed, EXCLUDED.credits_claimed),"
     " paid_at = COALESCE(old.paid_at, EXCLUDED.paid_at),"
     " billing_reason = COALESCE(old.billing_reason, EXCLUDED.billing_reason),"
-    " amount = COALESCE(old.amount, EXCLUDED.amount),"
-    " amount_text = COALESCE(old.amount_text, EXCLUDED.amount_text),"
-    " currency = COALESCE(old.currency, EXCLUDED.currency),"
+    " amount = CASE WHEN " AMOUNT_COUNTS " THEN EXCLUDED.amount ELSE old.amount END,"
+    " amount_text = CASE WHEN " AMOUNT_COUNTS " THEN EXCLUDED.amount_text ELSE old.amount_text END,"
+    " currency = CASE WHEN " AMOUNT_COUNTS " THEN COALESCE(EXCLUDED.currency, old.currency)"
+    "  ELSE COALESCE(old.currency, EXCLUDED.currency) END,"
     " refunded = GREATEST(old.refunded, EXCLUDED.refunded),"
+    " refunded_odd = CASE WHEN EXCLUDED.refunded > 0 THEN NULL"
+    "  ELSE COALESCE(EXCLUDED.refunded_odd, old.refunded_odd) END,"
     " was_paid = old.was_paid OR EXCLUDED.was_paid,"
     " status = CASE WHEN EXCLUDED.version_at >= old.version_at"
     "  THEN COALESCE(EXCLUDED.status, old.status) ELSE old.status END,"
@@ -93,12 +104,28 @@ static bool is_repeated(const struct payment_news *news, size_t place, size_t fr
     return false;
 }
 
-enum { TEXTS = 17, NUMBERS = 3 };
+/* What has been refunded of it. A payment may only say that all has gone back. */
+static const char *refunded_of(const struct event *event)
+{
+    static const char *const whole[] = {"refunded", "auto_refunded"};
+    bool is_whole = is_one_of(event->substatus, whole, ARRAY_LEN(whole));
+    if (!is_whole || money_sign(event->refunded) == MONEY_POSITIVE)
+        return event->refunded;
+    return text_is_empty(event->amount) ? event->substatus : event->amount;
+}
+
+static const char *odd_amount(const char *text)
+{
+    return money_sign(text) == MONEY_ODD ? text : "";
+}
+
+enum { TEXTS = 18, NUMBERS = 3 };
 
 static void add_news(const struct payment_news *news, struct pg_array *tenants,
                      struct pg_array *texts, struct pg_array *numbers)
 {
     const struct event *event = news->event;
+    const char *refunded = refunded_of(event);
     const char *const values[TEXTS] = {
         event->payment,
         event->user,
@@ -115,7 +142,8 @@ static void add_news(const struct payment_news *news, struct pg_array *tenants,
         plain_amount(event->amount),
         event->amount,
         event->currency,
-        plain_amount(event->refunded),
+        plain_amount(refunded),
+        odd_amount(refunded),
         event->id,
     };
     const int64_t times[NUMBERS] = {payment_is_paid(event), event->paid_ms, event->occurred_ms};

@@ -6,6 +6,11 @@
 -- adds nothing. Locks are taken in one order everywhere: payments by tenant and Whop's id (bytewise),
 -- orders by id, accounts by id; as NO KEY UPDATE, which foreign keys to these rows do not run into.
 
+-- As before, but so that it is inlined: events have two times each. Microseconds of our age are exact.
+CREATE OR REPLACE FUNCTION whopline_from_ms(ms bigint) RETURNS timestamptz
+    LANGUAGE sql IMMUTABLE STRICT
+    RETURN to_timestamp(ms::double precision / 1000);
+
 -- How a tenant wants it. No row: the defaults.
 CREATE TABLE credit_settings (
     tenant_id bigint PRIMARY KEY REFERENCES tenants,
@@ -88,6 +93,7 @@ ALTER TABLE payments
     ADD COLUMN email_norm text,             -- of the payer, folded
     ADD COLUMN credits_claimed text,        -- metadata.credits: compared, never an amount
     ADD COLUMN refunded numeric(18, 6),     -- as the payment itself tells it
+    ADD COLUMN refunded_odd text,           -- the same, where it is no plain amount
     ADD COLUMN was_paid boolean NOT NULL DEFAULT false, -- once true it stays so: later states are others' rows
     -- The decision, once made. granted NULL: none yet. 0 with a reason: nothing to grant, for good.
     ADD COLUMN granted bigint CHECK (granted >= 0),
@@ -286,17 +292,21 @@ END $$;
 CREATE FUNCTION credits_uuid(given text) RETURNS uuid LANGUAGE sql IMMUTABLE
     RETURN CASE WHEN given ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN given::uuid END;
 
--- Who and how much, of payments that are paid and not decided. granted NULL: for a person, decision
--- says why. Ids of payments, whose rows are locked.
-CREATE FUNCTION credits_decide(p_ids bigint[])
-    RETURNS TABLE (id bigint, decision text, granted bigint, owner text, order_id uuid, account_id bigint,
-                   plan_id bigint, flag text)
+CREATE TYPE credits_decision AS (id bigint, decision text, granted bigint, owner text, order_id uuid,
+                                 account_id bigint, plan_id bigint, flag text);
+
+-- Who and how much, of payments that are paid and not decided (the caller knows: asked here, the index
+-- of the undecided would be read, which is full of those decided a moment ago). granted NULL: for a
+-- person, decision says why. Ids of payments, whose rows are locked.
+CREATE FUNCTION credits_decide(p_ids bigint[]) RETURNS SETOF credits_decision
     LANGUAGE sql STABLE AS $$
     WITH known AS (
         SELECT p.*, o.id AS o_id, o.state AS o_state, o.account_id AS o_account, o.own_price, o.credits_amount,
                o.plan_id AS o_plan, o.price AS o_price,
+               -- Agreed for this price, not for whatever payment names the order.
+               COALESCE(p.amount < o.price, true) OR p.currency <> lower(o.currency) AS other_price,
                plan.id AS plan, plan.credits_amount AS plan_credits, plan.credits_when_free, plan.proration_rule,
-               plan.price_cents,
+               COALESCE(p.billing_reason = 'subscription_update' AND plan.proration_rule = 'difference', false) AS prorates,
                COALESCE(s.credits_enabled, true) AS enabled,
                COALESCE(p.assigned_to, NULLIF(p.whop_user_id, ''),
                         CASE WHEN s.email_match AND mail.hits = 1 THEN mail.owner END) AS found_owner
@@ -314,16 +324,22 @@ CREATE FUNCTION credits_decide(p_ids bigint[])
         LEFT JOIN LATERAL (
             SELECT count(*) AS hits, min(a.owner_id) AS owner FROM credit_accounts a
             WHERE a.tenant_id = p.tenant_id AND a.email_norm = p.email_norm) mail ON true
-        WHERE p.id = ANY (p_ids) AND p.was_paid AND p.granted IS NULL
-    ), worth AS (
+        WHERE p.id = ANY (p_ids)
+    ), worth AS MATERIALIZED ( -- or its subqueries would be asked for each place that uses them
         SELECT k.*,
                CASE WHEN k.assigned_credits IS NOT NULL THEN k.assigned_credits
                     WHEN k.own_price AND k.assigned_to IS NULL THEN k.credits_amount
                     ELSE k.plan_credits END AS full_credits,
-               (SELECT w.credits_amount FROM payments q JOIN whop_plans w ON w.id = q.plan_id
+               CASE WHEN k.prorates THEN (
+                SELECT w.credits_amount FROM payments q JOIN whop_plans w ON w.id = q.plan_id
                 WHERE q.tenant_id = k.tenant_id AND q.whop_membership_id = k.whop_membership_id AND q.granted > 0
                     AND q.id <> k.id AND COALESCE(q.paid_at, q.version_at) <= COALESCE(k.paid_at, k.version_at)
-                ORDER BY COALESCE(q.paid_at, q.version_at) DESC LIMIT 1) AS before_credits
+                ORDER BY COALESCE(q.paid_at, q.version_at) DESC LIMIT 1) END AS before_credits,
+               -- The difference to what is not decided yet is not known yet.
+               k.prorates AND EXISTS (SELECT FROM payments q
+                WHERE q.tenant_id = k.tenant_id AND q.whop_membership_id = k.whop_membership_id AND q.was_paid
+                    AND q.granted IS NULL AND COALESCE(q.decision, 'proration') = 'proration'
+                    AND COALESCE(q.paid_at, q.version_at) < COALESCE(k.paid_at, k.version_at)) AS must_wait
         FROM known k
     ), said AS (
         SELECT w.*,
@@ -333,14 +349,13 @@ CREATE FUNCTION credits_decide(p_ids bigint[])
                     WHEN w.o_id IS NULL AND w.found_owner IS NULL THEN 'unknown_user'
                     WHEN w.assigned_credits IS NOT NULL THEN 'granted'
                     WHEN w.amount_text IS NOT NULL AND w.amount IS NULL THEN 'odd_amount'
+                    WHEN w.own_price AND w.other_price AND w.assigned_to IS NULL THEN 'other_price'
                     WHEN w.full_credits = 0 THEN 'sells_no_credits'
                     WHEN w.amount = 0 AND NOT COALESCE(w.credits_when_free, false) AND NOT COALESCE(w.own_price AND w.o_price = 0, false)
                         THEN 'free_payment'
                     WHEN w.billing_reason = 'subscription_update' AND w.proration_rule = 'none' THEN 'proration_none'
-                    WHEN w.billing_reason = 'subscription_update' AND w.proration_rule = 'difference'
-                        AND w.before_credits IS NOT NULL AND w.full_credits <= w.before_credits THEN 'proration_none'
-                    WHEN w.billing_reason = 'subscription_update' AND w.proration_rule = 'difference'
-                        AND w.before_credits IS NULL THEN 'proration'
+                    WHEN w.prorates AND (w.before_credits IS NULL OR w.must_wait) THEN 'proration'
+                    WHEN w.prorates AND w.full_credits <= w.before_credits THEN 'proration_none'
                     WHEN w.billing_reason = 'subscription_update' AND w.proration_rule IS NULL AND w.assigned_to IS NULL
                         THEN 'proration'
                     ELSE 'granted' END AS verdict
@@ -348,9 +363,8 @@ CREATE FUNCTION credits_decide(p_ids bigint[])
     )
     SELECT s.id, s.verdict,
            CASE WHEN s.verdict = 'granted' THEN
-                    CASE WHEN s.billing_reason = 'subscription_update' AND s.proration_rule = 'difference'
-                              AND s.assigned_credits IS NULL
-                         THEN s.full_credits - s.before_credits ELSE s.full_credits END
+                    CASE WHEN s.prorates AND s.assigned_credits IS NULL THEN s.full_credits - s.before_credits
+                         ELSE s.full_credits END
                 WHEN s.verdict IN ('credits_off', 'sells_no_credits', 'free_payment', 'proration_none') THEN 0 END,
            CASE WHEN s.assigned_to IS NOT NULL THEN s.assigned_to WHEN s.o_id IS NULL THEN s.found_owner END,
            s.o_id, CASE WHEN s.assigned_to IS NULL THEN s.o_account END, s.plan,
@@ -378,13 +392,14 @@ DECLARE
     r refunds;
 
 BEGIN
-    SELECT COALESCE(sum(amount), 0) INTO v_refunded FROM refunds
-        WHERE tenant_id = p.tenant_id AND whop_payment_id = p.whop_payment_id AND status = 'succeeded';
+    PERFORM credits_review_refunds(p, p_actor);
+    SELECT COALESCE(sum(f.amount), 0) INTO v_refunded FROM refunds f
+        WHERE f.tenant_id = p.tenant_id AND f.whop_payment_id = p.whop_payment_id AND credits_counts(f, p);
     v_target := credits_refunded(p.granted, p.amount, greatest(v_refunded, COALESCE(p.refunded, 0)));
     -- The gravest of its disputes decides: lost before open; both take all that refunds leave.
     SELECT * INTO d FROM disputes
-        WHERE tenant_id = p.tenant_id AND whop_payment_id = p.whop_payment_id AND phase <> 'warning'
-        ORDER BY phase = 'lost' DESC, phase = 'open' DESC, version_at DESC, id LIMIT 1;
+        WHERE tenant_id = p.tenant_id AND whop_payment_id = p.whop_payment_id
+        ORDER BY phase = 'lost' DESC, phase = 'open' DESC, phase = 'won' DESC, version_at DESC, id LIMIT 1;
     v_want_lost := CASE WHEN d.phase = 'lost' THEN p.granted - v_target ELSE 0 END;
     v_want_held := CASE WHEN d.phase = 'open' THEN p.granted - v_target ELSE 0 END;
     SELECT COALESCE(-sum(credits) FILTER (WHERE kind IN ('refund', 'refund_reversal')), 0),
@@ -399,6 +414,7 @@ BEGIN
     IF v_held > v_want_held THEN
         v_n := v_n + credits_take(p, v_want_held - v_held, 'dispute_release', 'dispute', d.whop_dispute_id, v_n,
                                   p_actor, CASE d.phase WHEN 'won' THEN 'dispute won' WHEN 'lost' THEN 'dispute lost'
+                                                WHEN 'warning' THEN 'only a warning'
                                                 ELSE 'refunded while in dispute' END, d.event_id);
     END IF;
     IF v_lost > v_want_lost THEN
@@ -411,11 +427,11 @@ BEGIN
         v_taken := v_target;
     END IF;
     SELECT COALESCE(sum(f.amount), 0) INTO v_booked FROM refunds f
-        WHERE f.tenant_id = p.tenant_id AND f.whop_payment_id = p.whop_payment_id AND f.status = 'succeeded'
+        WHERE f.tenant_id = p.tenant_id AND f.whop_payment_id = p.whop_payment_id AND credits_counts(f, p)
             AND EXISTS (SELECT FROM credit_transactions c WHERE c.tenant_id = p.tenant_id AND c.kind = 'refund'
                         AND c.source_type = 'refund' AND c.source_id = f.whop_refund_id);
     FOR r IN SELECT f.* FROM refunds f
-        WHERE f.tenant_id = p.tenant_id AND f.whop_payment_id = p.whop_payment_id AND f.status = 'succeeded'
+        WHERE f.tenant_id = p.tenant_id AND f.whop_payment_id = p.whop_payment_id AND credits_counts(f, p)
             AND NOT EXISTS (SELECT FROM credit_transactions c WHERE c.tenant_id = p.tenant_id AND c.kind = 'refund'
                             AND c.source_type = 'refund' AND c.source_id = f.whop_refund_id)
         ORDER BY f.version_at, f.whop_refund_id
@@ -440,23 +456,50 @@ BEGIN
         v_n := v_n + credits_take(p, v_want_lost - v_lost, 'dispute_loss', 'dispute', d.whop_dispute_id, v_n, p_actor,
                                   'dispute lost', d.event_id);
     END IF;
-    IF d.id IS NOT NULL THEN
-        INSERT INTO credit_notices (tenant_id, audience, kind, about, owner_id, detail)
-            SELECT p.tenant_id, audience, 'dispute', d.whop_dispute_id, p.whop_user_id,
-                   jsonb_build_object('payment', p.whop_payment_id)
-            FROM unnest('{user,admin}'::text[]) AS audience
-            ON CONFLICT DO NOTHING;
-    END IF;
-    PERFORM credits_move_order(p, d.phase, v_target, p_actor);
+    PERFORM credits_move_order(p, NULLIF(d.phase, 'warning'), v_target, p_actor);
 END $$;
 
 -- How many of a payment's credits its refunds take: never more than there are, and by parts as much
--- as at once.
+-- as at once. 0 while nobody knows what was paid: that is in review.
 CREATE FUNCTION credits_refunded(granted bigint, paid numeric, refunded numeric) RETURNS bigint
     LANGUAGE sql IMMUTABLE
-    RETURN CASE WHEN refunded <= 0 THEN 0
-                WHEN paid IS NULL OR refunded >= paid THEN granted
-                ELSE floor(granted * refunded / paid)::bigint END;
+    RETURN CASE WHEN refunded <= 0 OR paid IS NULL THEN 0
+                WHEN refunded >= paid THEN granted
+                ELSE div(granted * refunded, paid)::bigint END; -- exact: a quotient could be rounded up
+
+-- Whether the refund's amount can be set against the payment's. NULLs come of senders that say less.
+CREATE FUNCTION credits_counts(f refunds, p payments) RETURNS boolean LANGUAGE sql IMMUTABLE
+    RETURN f.status = 'succeeded' AND f.amount IS NOT NULL AND COALESCE(f.currency = p.currency, true);
+
+-- Money that went back, nobody can say how much of the payment that was: a person decides. What he
+-- has put aside comes back only with other news.
+CREATE FUNCTION credits_review_refunds(p payments, p_actor text) RETURNS void
+    LANGUAGE plpgsql AS $$
+DECLARE
+    v_event text; -- that told of it last
+BEGIN
+    SELECT COALESCE(f.event_id, f.whop_refund_id) INTO v_event FROM refunds f
+        WHERE f.tenant_id = p.tenant_id AND f.whop_payment_id = p.whop_payment_id AND f.status = 'succeeded'
+            AND (p.amount IS NULL OR NOT credits_counts(f, p))
+        ORDER BY f.version_at DESC, f.id DESC LIMIT 1;
+    IF v_event IS NULL AND (p.refunded_odd <> '' OR (p.refunded > 0 AND p.amount IS NULL)) THEN
+        v_event := p.event_id;
+    END IF;
+    IF v_event IS NULL THEN
+        UPDATE credit_review SET state = 'assigned', handled_by = p_actor, handled_at = whopline_now()
+            WHERE tenant_id = p.tenant_id AND whop_payment_id = p.whop_payment_id AND state = 'open'
+                AND reason = 'odd_refund';
+        RETURN;
+    END IF;
+    INSERT INTO credit_review AS old (tenant_id, whop_payment_id, reason, event_id)
+        VALUES (p.tenant_id, p.whop_payment_id, 'odd_refund', v_event)
+        ON CONFLICT (tenant_id, whop_payment_id) DO UPDATE SET reason = EXCLUDED.reason, event_id = EXCLUDED.event_id,
+            state = 'open', handled_by = NULL, handled_at = NULL
+            WHERE (old.reason, old.event_id) <> (EXCLUDED.reason, EXCLUDED.event_id);
+    INSERT INTO credit_notices (tenant_id, audience, kind, about, detail)
+        VALUES (p.tenant_id, 'admin', 'review', p.whop_payment_id, jsonb_build_object('reason', 'odd_refund'))
+        ON CONFLICT DO NOTHING;
+END $$;
 
 -- Takes credits of the payment's account (or gives some back: negative). 1: how many rows it added.
 CREATE FUNCTION credits_take(p payments, p_credits bigint, p_kind text, p_type text, p_source text, p_rows bigint,
@@ -493,36 +536,82 @@ BEGIN
     END IF;
 END $$;
 
+-- Changes of plan that wait for the payment before them, of the same memberships as these; locked. A
+-- membership is settled by one at a time, or two that wait for each other's commit would both wait
+-- for good. Nothing waits for these rows: who holds one comes here, too.
+CREATE FUNCTION credits_waiting(p_open bigint[]) RETURNS bigint[]
+    LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock(m.key) FROM (
+        SELECT DISTINCT hashtextextended(q.tenant_id || ' ' || q.whop_membership_id, 0) AS key FROM payments q
+        WHERE q.id = ANY (p_open) AND EXISTS (
+            SELECT FROM whop_plans w WHERE w.tenant_id = q.tenant_id AND w.proration_rule = 'difference')
+            AND q.whop_membership_id IS NOT NULL
+        ORDER BY 1) m;
+    IF NOT FOUND THEN
+        RETURN NULL;
+    END IF;
+    RETURN (SELECT array_agg(l.id) FROM (
+        SELECT o.id FROM payments q JOIN payments o ON o.tenant_id = q.tenant_id
+            AND o.whop_membership_id = q.whop_membership_id AND o.was_paid AND o.granted IS NULL
+        WHERE q.id = ANY (p_open) AND o.decision = 'proration' AND o.id <> ALL (p_open)
+        FOR NO KEY UPDATE OF o SKIP LOCKED) l);
+END $$;
+
+-- All orders these payments have to do with. Their rows are locked.
+CREATE FUNCTION credits_lock_orders(p_ids bigint[]) RETURNS void
+    LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM FROM credit_orders o WHERE o.id IN (
+            SELECT q.order_id FROM payments q WHERE q.id = ANY (p_ids)
+            UNION SELECT n.id FROM payments q JOIN credit_orders n
+                ON n.tenant_id = q.tenant_id AND n.id = credits_uuid(q.order_ref) WHERE q.id = ANY (p_ids)
+            UNION SELECT n.id FROM payments q JOIN credit_orders n
+                ON n.tenant_id = q.tenant_id AND n.whop_checkout_id = q.whop_checkout_id WHERE q.id = ANY (p_ids))
+        ORDER BY o.id FOR NO KEY UPDATE;
+END $$;
+
 -- Brings the ledger, orders, review list and notices in line with what is known of these payments.
 -- As often as one likes: what is there is not added again. Answers for each payment.
 CREATE FUNCTION credits_settle(p_tenants bigint[], p_payments text[], p_actor text)
     RETURNS TABLE (tenant_id bigint, whop_payment_id text, decision text, credits bigint, is_new boolean)
-    LANGUAGE plpgsql AS $$
+    LANGUAGE plpgsql
+    -- A batch is a few rows of tables of any size: plans are made once, and by keys; one that was made
+    -- while a table was small would read all of it later.
+    SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off
+    SET enable_mergejoin = off
+    AS $$
 #variable_conflict use_column
 DECLARE
     v_ids bigint[];
     v_open bigint[]; -- paid and not decided
     v_new bigint[];  -- decided now
     v_less bigint[]; -- granted, and something may be to be taken
+    v_told bigint[]; -- in dispute
     p payments;
 BEGIN
     SELECT array_agg(l.id), array_agg(l.id) FILTER (WHERE l.was_paid AND l.granted IS NULL) INTO v_ids, v_open FROM (
         SELECT q.id, q.was_paid, q.granted FROM payments q
         JOIN unnest(p_tenants, p_payments) AS w(t, x) ON q.tenant_id = w.t AND q.whop_payment_id = w.x
         ORDER BY q.tenant_id, q.whop_payment_id COLLATE "C" FOR NO KEY UPDATE OF q) l;
-    PERFORM FROM credit_orders o WHERE o.id IN (
-            SELECT q.order_id FROM payments q WHERE q.id = ANY (v_ids) AND q.order_id IS NOT NULL
-            UNION SELECT n.id FROM payments q JOIN credit_orders n ON n.tenant_id = q.tenant_id
-                AND (n.id = credits_uuid(q.order_ref) OR n.whop_checkout_id = q.whop_checkout_id)
-            WHERE q.id = ANY (v_open))
-        ORDER BY o.id FOR NO KEY UPDATE;
+    IF v_open IS NOT NULL THEN
+        v_open := v_open || credits_waiting(v_open);
+        v_ids := v_ids || v_open;
+    END IF;
+    PERFORM credits_lock_orders(v_ids);
     IF v_open IS NOT NULL THEN
         v_new := credits_choose(v_open);
     END IF;
-    SELECT array_agg(q.id) INTO v_less FROM payments q WHERE q.id = ANY (v_ids) AND q.granted > 0
-        AND (q.refunded > 0
-             OR EXISTS (SELECT FROM refunds f WHERE f.tenant_id = q.tenant_id AND f.whop_payment_id = q.whop_payment_id)
-             OR EXISTS (SELECT FROM disputes d WHERE d.tenant_id = q.tenant_id AND d.whop_payment_id = q.whop_payment_id));
+    SELECT array_agg(w.id) FILTER (WHERE w.granted > 0 AND (w.refunded > 0 OR w.refunded_odd <> ''
+                                                             OR w.has_refund OR w.has_dispute)),
+           array_agg(w.id) FILTER (WHERE w.has_dispute)
+        INTO v_less, v_told FROM (
+        SELECT q.id, q.granted, q.refunded, q.refunded_odd,
+               EXISTS (SELECT FROM refunds f
+                       WHERE f.tenant_id = q.tenant_id AND f.whop_payment_id = q.whop_payment_id) AS has_refund,
+               EXISTS (SELECT FROM disputes d
+                       WHERE d.tenant_id = q.tenant_id AND d.whop_payment_id = q.whop_payment_id) AS has_dispute
+        FROM payments q WHERE q.id = ANY (v_ids)) w;
     PERFORM FROM credit_accounts a
         WHERE a.id IN (SELECT q.account_id FROM payments q WHERE q.id = ANY (v_new || v_less))
         ORDER BY a.id FOR NO KEY UPDATE;
@@ -535,6 +624,15 @@ BEGIN
     FOR p IN SELECT q.* FROM payments q WHERE q.id = ANY (v_less) ORDER BY q.id LOOP
         PERFORM credits_correct(p, p_actor);
     END LOOP;
+    IF v_told IS NOT NULL THEN
+        INSERT INTO credit_notices (tenant_id, audience, kind, about, owner_id, detail)
+            SELECT q.tenant_id, audience, 'dispute', d.whop_dispute_id, q.whop_user_id,
+                   jsonb_build_object('payment', q.whop_payment_id, 'status', d.status)
+            FROM payments q JOIN disputes d ON d.tenant_id = q.tenant_id AND d.whop_payment_id = q.whop_payment_id,
+                 unnest('{user,admin}'::text[]) AS audience
+            WHERE q.id = ANY (v_told)
+            ON CONFLICT DO NOTHING;
+    END IF;
     RETURN QUERY SELECT q.tenant_id, q.whop_payment_id,
             COALESCE(q.decision, CASE WHEN q.was_paid THEN 'undecided' ELSE 'not_paid' END), q.granted,
             COALESCE(q.id = ANY (v_new), false)
@@ -545,36 +643,48 @@ END $$;
 CREATE FUNCTION credits_choose(p_open bigint[]) RETURNS bigint[]
     LANGUAGE plpgsql AS $$
 DECLARE
+    v_decisions credits_decision[];
+    v_left bigint[] := p_open;
     v_new bigint[];
+    v_more bigint[];
 BEGIN
-    INSERT INTO credit_accounts (tenant_id, owner_id)
-        SELECT DISTINCT q.tenant_id, d.owner FROM credits_decide(p_open) d JOIN payments q ON q.id = d.id
-        WHERE d.granted > 0 AND d.owner IS NOT NULL AND NOT EXISTS (
-            SELECT FROM credit_accounts a
-            WHERE a.tenant_id = q.tenant_id AND a.owner_type = 'whop_user' AND a.owner_id = d.owner)
-        ORDER BY 1, 2
-        ON CONFLICT DO NOTHING;
-    WITH done AS (
-        UPDATE payments q SET granted = d.granted, decision = d.decision, order_id = d.order_id,
-            plan_id = d.plan_id, flag = d.flag,
-            account_id = COALESCE(d.account_id, (
-                SELECT a.id FROM credit_accounts a
-                WHERE a.tenant_id = q.tenant_id AND a.owner_type = 'whop_user' AND a.owner_id = d.owner))
-        FROM credits_decide(p_open) d
-        WHERE q.id = d.id
-        RETURNING q.id, q.granted)
-    SELECT array_agg(id) FILTER (WHERE granted IS NOT NULL) INTO v_new FROM done;
+    LOOP
+        SELECT array_agg(d) INTO v_decisions FROM credits_decide(v_left) d;
+        INSERT INTO credit_accounts (tenant_id, owner_id)
+            SELECT DISTINCT q.tenant_id, d.owner FROM unnest(v_decisions) d JOIN payments q ON q.id = d.id
+            WHERE d.granted > 0 AND d.owner IS NOT NULL AND NOT EXISTS (
+                SELECT FROM credit_accounts a
+                WHERE a.tenant_id = q.tenant_id AND a.owner_type = 'whop_user' AND a.owner_id = d.owner)
+            ORDER BY 1, 2
+            ON CONFLICT DO NOTHING;
+        WITH done AS (
+            UPDATE payments q SET granted = d.granted, decision = d.decision, order_id = d.order_id,
+                plan_id = d.plan_id, flag = d.flag,
+                account_id = COALESCE(d.account_id, (
+                    SELECT a.id FROM credit_accounts a
+                    WHERE a.tenant_id = q.tenant_id AND a.owner_type = 'whop_user' AND a.owner_id = d.owner))
+            FROM unnest(v_decisions) d
+            WHERE q.id = d.id
+            RETURNING q.id, q.granted)
+        SELECT array_agg(id) FILTER (WHERE granted IS NOT NULL) INTO v_more FROM done;
+        v_new := v_new || v_more;
+        -- A change of plan may have waited for a payment that has been decided just now.
+        SELECT array_agg(d.id) INTO v_left FROM unnest(v_decisions) d WHERE d.decision = 'proration';
+        EXIT WHEN v_more IS NULL OR v_left IS NULL;
+    END LOOP;
     RETURN v_new;
 END $$;
 
 -- The ledger's rows of payments decided now. A batch may hold several of one account: balances run
 -- on from row to row.
 CREATE FUNCTION credits_grant(p_new bigint[], p_actor text) RETURNS void
-    LANGUAGE sql AS $$
+    LANGUAGE plpgsql AS $$
+BEGIN
     WITH granted AS (
-        SELECT q.*, a.credits_balance, a.debt, credits_clamps(q.tenant_id) AS clamps,
+        SELECT q.*, a.credits_balance, a.debt, COALESCE(s.negative_policy = 'clamp', false) AS clamps,
                sum(q.granted) OVER (PARTITION BY q.account_id ORDER BY q.id) AS upto
         FROM payments q JOIN credit_accounts a ON a.id = q.account_id
+        LEFT JOIN credit_settings s ON s.tenant_id = q.tenant_id
         WHERE q.id = ANY (p_new) AND q.granted > 0
     ), moved AS (
         SELECT g.*, credits_balance_after(credits_balance, debt, upto::bigint, clamps) AS after,
@@ -592,8 +702,8 @@ CREATE FUNCTION credits_grant(p_new bigint[], p_actor text) RETURNS void
     UPDATE credit_accounts a SET credits_balance = a.credits_balance + e.amount,
         debt = a.debt + e.amount - e.credits, updated_at = whopline_now()
     FROM (SELECT account_id, sum(amount)::bigint AS amount, sum(credits)::bigint AS credits FROM entries GROUP BY 1) e
-    WHERE a.id = e.account_id
-$$;
+    WHERE a.id = e.account_id;
+END $$;
 
 -- What follows from decisions for orders, the review list and those to be told.
 CREATE FUNCTION credits_conclude(p_ids bigint[], p_actor text) RETURNS void
@@ -628,27 +738,34 @@ BEGIN
             AND r.whop_payment_id = q.whop_payment_id AND r.state = 'open';
 END $$;
 
--- A payment that was tried and failed. Its order waits for another try, unless it is paid.
-CREATE FUNCTION credits_payment_failed(p_tenant bigint, p_payment text, p_actor text, p_event text) RETURNS void
-    LANGUAGE plpgsql AS $$
+-- Payments that were tried and failed. Their orders wait for another try, unless they are paid.
+CREATE FUNCTION credits_payments_failed(p_tenants bigint[], p_payments text[], p_events text[], p_actor text)
+    RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
-    p payments;
+    p record;
     v_order uuid;
 BEGIN
-    SELECT * INTO STRICT p FROM payments WHERE tenant_id = p_tenant AND whop_payment_id = p_payment FOR NO KEY UPDATE;
-    IF p.was_paid THEN
-        RETURN;
-    END IF;
-    SELECT id INTO v_order FROM credit_orders
-        WHERE tenant_id = p_tenant AND state = 'checkout_open'
-            AND (id = credits_uuid(p.order_ref) OR whop_checkout_id = p.whop_checkout_id)
-        ORDER BY id LIMIT 1 FOR NO KEY UPDATE;
-    IF FOUND THEN
-        PERFORM credit_orders_move(v_order, 'failed', 'failed', p_actor, 'payment ' || p_payment || ' failed', p_event);
-    END IF;
-    INSERT INTO credit_notices (tenant_id, audience, kind, about, owner_id)
-        SELECT p_tenant, audience, 'payment_failed', p_payment, p.whop_user_id FROM unnest('{user,admin}'::text[]) AS audience
-        ON CONFLICT DO NOTHING;
+    PERFORM credits_lock_orders(ARRAY(
+        SELECT q.id FROM payments q JOIN unnest(p_tenants, p_payments) AS w(t, x)
+            ON q.tenant_id = w.t AND q.whop_payment_id = w.x
+        ORDER BY q.tenant_id, q.whop_payment_id COLLATE "C" FOR NO KEY UPDATE OF q));
+    FOR p IN SELECT q.tenant_id, q.whop_payment_id, q.order_ref, q.whop_checkout_id, q.whop_user_id, w.event
+        FROM unnest(p_tenants, p_payments, p_events) AS w(t, x, event)
+        JOIN payments q ON q.tenant_id = w.t AND q.whop_payment_id = w.x WHERE NOT q.was_paid
+    LOOP
+        SELECT id INTO v_order FROM credit_orders
+            WHERE tenant_id = p.tenant_id AND state = 'checkout_open'
+                AND (id = credits_uuid(p.order_ref) OR whop_checkout_id = p.whop_checkout_id)
+            ORDER BY id LIMIT 1;
+        IF FOUND THEN
+            PERFORM credit_orders_move(v_order, 'failed', 'failed', p_actor,
+                                       'payment ' || p.whop_payment_id || ' failed', p.event);
+        END IF;
+        INSERT INTO credit_notices (tenant_id, audience, kind, about, owner_id)
+            SELECT p.tenant_id, audience, 'payment_failed', p.whop_payment_id, p.whop_user_id
+            FROM unnest('{user,admin}'::text[]) AS audience
+            ON CONFLICT DO NOTHING;
+    END LOOP;
 END $$;
 
 -- ---- spending, by applications
@@ -673,11 +790,14 @@ DECLARE
     a credit_accounts;
     t credit_transactions;
 BEGIN
-    IF p_credits <= 0 OR COALESCE(p_request_id, '') = '' THEN
+    IF COALESCE(p_credits, 0) <= 0 OR COALESCE(p_request_id, '') = '' OR p_reason IS NULL THEN
         RETURN ('invalid', NULL)::credits_answer;
     END IF;
     SELECT * INTO a FROM credit_accounts
         WHERE tenant_id = v_tenant AND owner_type = 'whop_user' AND owner_id = p_user FOR NO KEY UPDATE;
+    IF EXISTS (SELECT FROM credit_holds WHERE tenant_id = v_tenant AND request_id = p_request_id) THEN
+        RETURN ('conflict', a.credits_balance - a.held)::credits_answer; -- a hold's: it is captured or released
+    END IF;
     SELECT * INTO t FROM credit_transactions
         WHERE tenant_id = v_tenant AND source_type = 'request' AND source_id = p_request_id AND kind = 'usage';
     IF FOUND THEN
@@ -704,7 +824,8 @@ DECLARE
     a credit_accounts;
     h credit_holds;
 BEGIN
-    IF p_credits <= 0 OR COALESCE(p_request_id, '') = '' OR p_for <= '0' THEN
+    IF COALESCE(p_credits, 0) <= 0 OR COALESCE(p_request_id, '') = '' OR p_reason IS NULL
+            OR COALESCE(p_for, '0') <= '0' THEN
         RETURN ('invalid', NULL)::credits_answer;
     END IF;
     SELECT * INTO a FROM credit_accounts
@@ -713,6 +834,10 @@ BEGIN
     IF FOUND THEN
         RETURN (CASE WHEN h.account_id = a.id AND h.amount = p_credits THEN 'repeated' ELSE 'conflict' END,
                 a.credits_balance - a.held)::credits_answer;
+    END IF;
+    IF EXISTS (SELECT FROM credit_transactions WHERE tenant_id = v_tenant AND source_type = 'request'
+                   AND source_id = p_request_id AND kind = 'usage') THEN
+        RETURN ('conflict', a.credits_balance - a.held)::credits_answer; -- spent already
     END IF;
     IF a.id IS NULL OR a.credits_balance - a.held < p_credits THEN
         RETURN ('insufficient', COALESCE(a.credits_balance - a.held, 0))::credits_answer;
@@ -745,7 +870,7 @@ BEGIN
         RETURN (CASE WHEN h.state = p_state AND h.captured = p_credits THEN 'repeated' ELSE h.state END,
                 a.credits_balance - a.held)::credits_answer;
     END IF;
-    IF p_credits < 0 OR p_credits > h.amount THEN
+    IF p_credits IS NULL OR p_credits NOT BETWEEN 0 AND h.amount THEN
         RETURN ('invalid', a.credits_balance - a.held)::credits_answer;
     END IF;
     UPDATE credit_holds SET state = p_state, captured = p_credits, ended_at = whopline_now() WHERE id = h.id;
@@ -753,7 +878,7 @@ BEGIN
     IF p_credits > 0 AND NOT credits_post(a.id, -p_credits, 'usage', 'request', p_request_id, credits_spender(), h.reason) THEN
         RAISE EXCEPTION 'request % has been spent already', p_request_id USING ERRCODE = '23505';
     END IF;
-    RETURN (p_state, a.credits_balance - p_credits - a.held + h.amount)::credits_answer;
+    RETURN (p_state, (SELECT credits_balance - held FROM credit_accounts WHERE id = a.id))::credits_answer;
 END $$;
 
 CREATE FUNCTION credits_capture(p_company text, p_request_id text, p_credits bigint) RETURNS credits_answer
@@ -1121,7 +1246,10 @@ BEGIN
         WHERE pronamespace = current_schema()::regnamespace AND (proname LIKE 'credits\_%' OR proname LIKE 'credit\_%')
     LOOP
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', f);
-        EXECUTE format('ALTER FUNCTION %s SET search_path = %I, pg_temp', f, current_schema());
+        -- Of the others it would cost at each call, and keep them from being inlined.
+        IF (SELECT prosecdef FROM pg_proc WHERE oid = f) THEN
+            EXECUTE format('ALTER FUNCTION %s SET search_path = %I, pg_temp', f, current_schema());
+        END IF;
     END LOOP;
 END $$;
 
