@@ -189,7 +189,7 @@ def test_a_hot_account_ends_no_job_by_a_deadlock(stack):
     rng.shuffle(events)
     put_jobs(stack, events, TENANT)
     for _ in range(2):
-        stack.start("credits", env={"SLOTS": 16})
+        stack.start("credits", env={"SLOTS": 16, "DATABASE_LOCK_TIMEOUT_MS": 60000})  # waiting is no deadlock
     stack.start("scheduler")
     company, = stack.sql("SELECT whop_company_id FROM tenants WHERE id = %s", (TENANT,))[0]
     spent = 0

@@ -47,13 +47,13 @@ class Shop:
                 "checkout_configuration_id": self.checkout(order), "metadata": {"order_id": order, "credits": str(CREDITS)}, **more}
         self.sim.put("payments", made)
         if told:
-            self.tell("payment.succeeded", payment, order)
+            self.tell("payment.succeeded", payment, order, total=total)
 
-    def tell(self, event, payment, order, status="paid", substatus="succeeded"):
+    def tell(self, event, payment, order, status="paid", substatus="succeeded", total=PRICE):
         body = whop.payment("v1-nested", id=payment, user=USER, plan=PLAN, event="payment.succeeded",
                             metadata={"order_id": order})
         body["type"] = event
-        body["data"].update(status=status, substatus=substatus, total=float(PRICE), refunded_amount=0)
+        body["data"].update(status=status, substatus=substatus, total=float(total), refunded_amount=0)
         assert whop.send(self.stack, body) == 200
 
     def tell_refund(self, refund, payment, amount, status="succeeded"):
