@@ -67,6 +67,12 @@ def put_jobs(stack, events, tenant=1):
                   (tenant, *map(list, zip(*rows[start:start + 5000]))))
 
 
+def put_in_again(stack, which, args=None):
+    """Jobs that have ended get a new generation and run again, as by an operator; how many."""
+    return len(stack.sql(f"""UPDATE jobs SET state = 'queued', gen = gen + 1, finished_at = NULL, reason = NULL,
+                                 relayed_at = NULL, due_at = now() - interval '1 minute' WHERE {which} RETURNING 1""", args))
+
+
 class Shop:
     """The tenant of the tests' company, its plans and workers."""
 

@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import pytest
 
-from ledger import put_jobs
+from ledger import put_in_again, put_jobs
 
 TENANT = 1
 HISTORIES = 10_000 if os.environ.get("WHOPLINE_TEST_LONG") else 400
@@ -105,12 +105,9 @@ CATEGORY = {"topup": "topup", "refund": "refund", "refund_reversal": "refund", "
 
 
 def replay(stack, rng, share):
-    """As an operator does it (whopline jobs requeue), while the rest is being worked on."""
+    """While the rest is being worked on."""
     done = [row[0] for row in stack.sql("SELECT id::text FROM jobs WHERE state IN ('done', 'skipped')")]
-    again = rng.sample(done, int(len(done) * share))
-    stack.sql("""UPDATE jobs SET state = 'queued', gen = gen + 1, finished_at = NULL, reason = NULL, relayed_at = NULL,
-                 due_at = now() - interval '1 minute' WHERE id = ANY (%s::uuid[])""", (again,))
-    return len(again)
+    return put_in_again(stack, "id = ANY (%s::uuid[])", (rng.sample(done, int(len(done) * share)),))
 
 
 def is_done(stack):
