@@ -99,6 +99,43 @@ def test_sighup_reads_the_file_and_a_bad_one_changes_nothing(tenants):
     tenants.eventually(lambda: ingest.log().count("endpoints read") == 2)
 
 
+def test_sighup_reads_the_settings_secret_and_a_bad_one_changes_nothing(tenants):
+    path = tenants.folder / "secret"
+    path.write_text(whop.SECRET + "\n")
+    tenants.env.update(WHOP_WEBHOOK_SECRET="", WHOP_WEBHOOK_SECRET_FILE=str(path))
+    ingest = tenants.start("ingest")
+    assert whop.send(tenants, whop.payment()) == 200
+    path.write_text(f"{SECRETS['next']},{whop.SECRET}\n")
+    assert whop.send(tenants, whop.payment(), secret=SECRETS["next"]) == 401
+    ingest.send(signal.SIGHUP)
+    ingest.wait_log("webhook secret read")
+    for secret in (SECRETS["next"], whop.SECRET):
+        assert whop.send(tenants, whop.payment(), secret=secret) == 200
+    tenants.expect_errors("webhook secret not usable")
+    for number, bad in enumerate(("", "whsec_!", "a,b,c,d,e", "changeme", None)):
+        path.unlink()
+        if bad is not None:
+            path.write_text(bad)
+        ingest.send(signal.SIGHUP)
+        tenants.eventually(lambda n=number: ingest.log().count("webhook secret not usable") == n + 1)
+        assert whop.send(tenants, whop.payment(), secret=SECRETS["next"]) == 200
+    path.write_text(SECRETS["next"])
+    ingest.send(signal.SIGHUP)
+    tenants.eventually(lambda: ingest.log().count("webhook secret read") == 2)
+    assert whop.send(tenants, whop.payment()) == 401
+    assert SECRETS["next"] not in ingest.log()
+
+
+def test_a_secrets_file_that_was_not_in_force_stays_so(tenants):
+    path = tenants.folder / "secret"
+    path.write_text(SECRETS["next"])
+    ingest = tenants.start("ingest", env={"WHOP_SIGNING_SECRET_FILE": str(path), "WHOP_WEBHOOK_SECRET_FILE": str(path)})
+    ingest.send(signal.SIGHUP)
+    ingest.wait_log("endpoints file")
+    assert whop.send(tenants, whop.payment()) == 200
+    assert whop.send(tenants, whop.payment(), secret=SECRETS["next"]) == 401
+
+
 def test_a_bad_file_at_the_start_is_refused(tenants):
     path = tenants.env["ENDPOINTS_FILE"]
     with open(path, "w", encoding="utf-8") as file:
