@@ -193,63 +193,6 @@ struct err tenants_resume(struct cli *cli, const char *name, const struct tenant
     return tenants_release(cli, &subject, cli_actor(cli, options->actor));
 }
 
-/* --- leaving --------------------------------------------------------------------------------- */
-
-static struct err print_plan(struct cli *cli, const struct tenants_subject *subject)
-{
-    TRY(PG_EXEC(cli->pg,
-                "SELECT (SELECT count(*) FROM tenant_credentials WHERE tenant_id = $1::bigint"
-                " AND revoked_at IS NULL), (SELECT count(*) FROM webhook_endpoints"
-                " WHERE tenant_id = $1::bigint AND disabled_at IS NULL),"
-                " (SELECT count(*) FROM webhook_endpoint_secrets s JOIN webhook_endpoints e"
-                " ON e.id = s.endpoint_id WHERE e.tenant_id = $1::bigint),"
-                " (SELECT count(*) FROM jobs WHERE tenant_id = $1::bigint AND state = 'queued')",
-                pg_integer(subject->id)));
-    printf("would disconnect %s (%s):\n"
-           "  erase %s credential(s), close %s endpoint(s), erase %s webhook secret(s): for good\n"
-           "  park its jobs: %s queued now\n"
-           "  keep its events, ledger and audit\n"
-           "nothing has been changed; --yes does it\n",
-           subject->slug, subject->company, pg_get(cli->pg, 0, 0), pg_get(cli->pg, 0, 1),
-           pg_get(cli->pg, 0, 2), pg_get(cli->pg, 0, 3));
-    return ERR_NONE;
-}
-
-static struct err leave(struct cli *cli, const struct tenants_subject *subject,
-                        const struct tenants_options *options, bool *changed)
-{
-    const struct tenant_change change = {.status = "disconnected",
-                                         .reason = reason_of(options),
-                                         .actor = cli_actor(cli, options->actor),
-                                         .action = "tenants.disconnect",
-                                         .from =
-                                             "{active,paused,reauth_required,permission_missing}"};
-    TRY(pg_begin(cli->pg));
-    TRY(tenant_change_status(cli->pg, subject->id, &change, changed));
-    TRY(credential_erase(cli->pg, subject->id));
-    TRY(endpoint_store_close(cli->pg, subject->id));
-    return pg_commit(cli->pg);
-}
-
-struct err tenants_disconnect(struct cli *cli, const char *name,
-                              const struct tenants_options *options)
-{
-    struct tenants_subject subject = {0};
-    bool changed = false;
-    TRY(tenants_find(cli, name, &subject));
-    if (!options->yes)
-        return print_plan(cli, &subject);
-    struct err err = leave(cli, &subject, options, &changed);
-    pg_rollback(cli->pg);
-    if (err_failed(&err))
-        return err;
-    printf(changed ? "%s is disconnected, its secrets are erased here; delete its key or "
-                     "installation at Whop too\n"
-                   : "%s was disconnected already\n",
-           subject.slug);
-    return text_is_empty(cli->config.endpoints_file) ? ERR_NONE : tenants_write_file(cli);
-}
-
 /* --- secrets --------------------------------------------------------------------------------- */
 
 static struct err rotate(struct cli *cli, const struct tenants_subject *subject,

@@ -185,7 +185,8 @@ struct err credential_load(struct pg *pg, const struct config *config, int64_t t
     if (pg_rows(pg) == 0)
         return err_make(ERR_NOT_FOUND, "there is no tenant %lld", (long long)tenant);
     const char *status = pg_get(pg, 0, 0);
-    if (use == CREDENTIAL_FOR_WORK || strcmp(status, "disconnected") == 0)
+    bool is_gone = strcmp(status, "disconnected") == 0;
+    if (use == CREDENTIAL_FOR_WORK || (is_gone && use != CREDENTIAL_FOR_END))
         TRY(check_status(status, pg_get(pg, 0, 1), pg_get(pg, 0, 2)));
     snprintf(out->company, sizeof out->company, "%s", pg_get(pg, 0, 3));
     if (pg_is_null(pg, 0, 4))

@@ -27,6 +27,7 @@ struct credential {
 enum credential_use {
     CREDENTIAL_FOR_WORK,  /* refused unless the tenant is active */
     CREDENTIAL_FOR_CHECK, /* to find out whether it works (again) */
+    CREDENTIAL_FOR_END,   /* to be given back; also of a tenant that is disconnected */
 };
 
 /* TENANT_PAUSED, TENANT_DISCONNECTED, TENANT_REAUTH, TENANT_PERMISSION, CREDENTIAL_MISSING, SEALED,

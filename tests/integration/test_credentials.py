@@ -189,3 +189,50 @@ def test_a_single_tenant_from_the_seeds_variables(blue, sim):
     blue.env["WHOP_API_KEY"] = "apik_sim"
     assert "all it needs" in blue.cli("tenants", "check").stdout
     assert {row["credential"] for row in blue.cli_json("limits")} == {"app"}
+
+
+# ---- leaving
+
+LEAVE = ("tenants", "disconnect", "blue", "--reason", "left", "--yes")
+
+
+def test_a_tenant_who_leaves_takes_its_tokens_along(blue, sim):
+    add(blue, sim)
+    said = blue.cli(*LEAVE).stdout
+    assert "revoked at Whop" in said and "NOT" not in said
+    assert [(call["status"], call["body"]["client_id"]) for call in sim.calls(operation="oauth.revoke")] == [
+        (200, "app_Sim")] * 2
+    assert len(sim.effects("token.revoked")) == 2  # the refresh token, and the access token
+    assert blue.sql("SELECT ciphertext IS NULL FROM tenant_credentials") == [(True,)]
+    assert blue.sql("SELECT detail ->> 'revoked' FROM audit_log WHERE action = 'tenants.erase'") == [("true",)]
+    assert "already" in blue.cli(*LEAVE).stdout
+    assert len(sim.calls(operation="oauth.revoke")) == 2
+
+
+@pytest.mark.parametrize("trouble", ["whop", "client", "key", "redis"])
+def test_tokens_that_cannot_be_revoked_are_told_and_erased_all_the_same(blue, sim, trouble):
+    add(blue, sim)
+    env = {"client": {"WHOP_CLIENT_ID": ""}, "key": {"WHOP_TOKEN_ENCRYPTION_KEY": "c3" * 32},
+           "redis": {"REDIS_URL": "redis://127.0.0.1:1"}}.get(trouble, {})
+    sim.rule(operation="oauth.revoke", status=500, times=0)
+    said = blue.cli(*LEAVE, env=env).stdout
+    assert "could NOT be revoked" in said and "uninstall" in said
+    assert SECRETS["refresh"] not in said
+    assert status_of(blue) == "disconnected"
+    assert blue.sql("SELECT ciphertext IS NULL FROM tenant_credentials") == [(True,)]
+    assert blue.sql("SELECT detail ->> 'revoked' FROM audit_log WHERE action = 'tenants.erase'") == [("false",)]
+
+
+def test_leaving_waits_for_a_refresh_that_is_under_way(blue, sim):
+    """Else the tokens it brings would be nobody's, and valid."""
+    blue.env["TOKEN_REFRESH_LOCK_MS"] = "20000"
+    add(blue, sim, known=False)
+    blue.start("scheduler")
+    blue.start("sync")
+    sim.rule(operation="oauth.token", latency_ms=1000)
+    put(blue, "sync.check_tenant")
+    blue.eventually(lambda: blue.sql("SELECT refresh_lock_until IS NOT NULL FROM tenant_credentials") == [(True,)])
+    assert "revoked at Whop" in blue.cli(*LEAVE).stdout
+    assert refreshes(sim) == [200] and len(sim.effects("token.revoked")) == 2
+    revoked = sim.calls(operation="oauth.revoke")
+    assert revoked[0]["mono_ms"] > sim.calls(operation="oauth.token")[0]["mono_ms"] + 900
