@@ -149,5 +149,6 @@ struct err tenants_disconnect(struct cli *cli, const char *name,
     if (!options->yes)
         return print_plan(cli, &subject);
     TRY(leave(cli, &subject, options));
-    return text_is_empty(cli->config.endpoints_file) ? ERR_NONE : tenants_write_file(cli);
+    bool whole;
+    return text_is_empty(cli->config.endpoints_file) ? ERR_NONE : tenants_write_file(cli, &whole);
 }
