@@ -17,15 +17,22 @@ enum { LOOK_MS = 100, STORE_AGAIN_MS = 250, BUSY_AFTER_MS = 1000 };
 static struct err lock(struct pg *pg, const struct config *config,
                        const struct credential *credential, bool *mine)
 {
-    TRY(PG_EXEC(pg,
-                "UPDATE tenant_credentials SET refresh_lock_until ="
-                "  whopline_now() + $3::bigint * interval '1 ms'"
-                " WHERE id = $1::bigint AND version = $2::integer AND revoked_at IS NULL"
-                " AND (refresh_lock_until IS NULL OR refresh_lock_until <= whopline_now())",
-                pg_integer(credential->id), pg_integer(credential->version),
-                pg_integer(config->token_refresh_lock_ms)));
-    *mine = pg_affected(pg) == 1;
-    return ERR_NONE;
+    /* In a transaction, which waits no longer than DATABASE_LOCK_TIMEOUT_MS for the row. */
+    struct err err = pg_begin(pg);
+    if (!err_failed(&err))
+        err = PG_EXEC(pg,
+                      "UPDATE tenant_credentials SET refresh_lock_until ="
+                      "  whopline_now() + $3::bigint * interval '1 ms'"
+                      " WHERE id = $1::bigint AND version = $2::integer AND revoked_at IS NULL"
+                      " AND (refresh_lock_until IS NULL OR refresh_lock_until <= whopline_now())",
+                      pg_integer(credential->id), pg_integer(credential->version),
+                      pg_integer(config->token_refresh_lock_ms));
+    bool locked = !err_failed(&err) && pg_affected(pg) == 1;
+    if (!err_failed(&err))
+        err = pg_commit(pg);
+    pg_rollback(pg);
+    *mine = locked && !err_failed(&err);
+    return err;
 }
 
 /* After a call that has done nothing: the next one need not wait. */

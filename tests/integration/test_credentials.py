@@ -126,7 +126,8 @@ def test_a_refresh_that_dies(blue, sim, point):
     add(blue, sim, known=False)
     blue.start("scheduler")
     job = put(blue, "sync.check_tenant")
-    dead = blue.start("sync", fault=f"{point}:kill", ready=False)
+    second = "@2" if "pg_commit" in point else ""  # the first is the lock's
+    dead = blue.start("sync", fault=f"{point}:kill{second}", ready=False)
     dead.wait_exit()
     blue.start("sync")
     blue.eventually(lambda: state(blue, job)[0] in ("done", "skipped"), 20)
@@ -189,6 +190,58 @@ def test_a_single_tenant_from_the_seeds_variables(blue, sim):
     blue.env["WHOP_API_KEY"] = "apik_sim"
     assert "all it needs" in blue.cli("tenants", "check").stdout
     assert {row["credential"] for row in blue.cli_json("limits")} == {"app"}
+
+
+# ---- one tenant's trouble is not the others'
+
+def sweep(stack):
+    stack.eventually(lambda: stack.sql("SELECT count(*) FROM schedules WHERE name = 'tenants.refresh'") == [(1,)])
+    job = stack.cli_json("schedules", "fire", "tenants.refresh", "--reason", "test")["job"]
+    stack.eventually(lambda: state(stack, job)[0] in ("done", "skipped"))
+
+
+def of_blue(stack):
+    return stack.sql("SELECT state, reason FROM jobs j JOIN tenants t ON t.id = j.tenant_id"
+                     " WHERE slug = 'blue' AND kind = 'sync.refresh_token'")
+
+
+def test_a_token_that_does_not_open_leaves_no_pile_of_parked_jobs(blue, sim):
+    """They are never deleted, and the schedule brings one each minute."""
+    add(blue, sim, expires_in=300)
+    blue.start("scheduler")
+    blue.start("sync", env={"WHOP_TOKEN_ENCRYPTION_KEY": "c3" * 32})
+    sweep(blue)
+    blue.eventually(lambda: of_blue(blue) == [("skipped", "SEALED")])
+    assert status_of(blue) == "active"
+
+
+def test_a_tenant_whose_row_is_locked_keeps_no_token_waiting(blue, sim):
+    add(blue, sim, expires_in=300)
+    blue.cli("tenants", "add", "green", "--company", "biz_Green")
+    blue.sql("INSERT INTO jobs (id, tenant_id, queue, kind, key, payload, version, trace, occurred_at, state, reason, error,"
+             " finished_at) SELECT gen_random_uuid(), id, 'sync', 'sync.check_tenant', '', '\\x80', 1, 'x', now(),"
+             " 'parked', 'tenant_paused', 'TENANT_PAUSED', now() FROM tenants WHERE slug = 'green'")
+    other = harness.connect(blue.pg_sockets, blue.database)
+    other.cursor().execute("BEGIN; SELECT 1 FROM tenants WHERE slug = 'green' FOR UPDATE")
+    blue.start("scheduler")
+    blue.start("sync", env={"DATABASE_LOCK_TIMEOUT_MS": 200})
+    sweep(blue)
+    blue.eventually(lambda: version(blue) == 2)
+    other.close()
+    sweep(blue)
+    blue.eventually(lambda: blue.sql("SELECT state FROM jobs WHERE trace = 'x'") != [("parked",)])
+
+
+def test_a_slow_refresh_is_asked_for_once(blue, sim):
+    blue.env["TOKEN_REFRESH_LOCK_MS"] = "20000"
+    add(blue, sim, expires_in=300)
+    sim.rule(operation="oauth.token", latency_ms=3000)
+    blue.start("scheduler")
+    blue.start("sync")
+    for _ in range(3):
+        sweep(blue)
+    blue.eventually(lambda: version(blue) == 2)
+    assert len(of_blue(blue)) == 1
 
 
 # ---- leaving
