@@ -209,11 +209,13 @@ static struct err replace_file(const char *path, struct span text)
     const char *fresh = buf_text(&name);
     (void)unlink(fresh); /* of a writer that has died */
     int fd = open(fresh, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    struct err err = fd < 0 ? file_error("make", fresh) : keep_owner(fd, path);
-    if (!err_failed(&err))
-        err = write_all(fd, text, fresh);
-    if (fd >= 0)
+    struct err err = fd < 0 ? file_error("make", fresh) : ERR_NONE;
+    if (fd >= 0) {
+        err = keep_owner(fd, path);
+        if (!err_failed(&err))
+            err = write_all(fd, text, fresh);
         close(fd);
+    }
     if (!err_failed(&err) && rename(fresh, path) != 0)
         err = file_error("replace", path);
     if (err_failed(&err))
