@@ -43,15 +43,31 @@ static struct err end(struct slot *slot, enum job_state state, const char *reaso
     return slot_commit(slot, state, reason);
 }
 
+/* A tenant that cannot be served until somebody has set it right: the schedule comes back anyway,
+ * so that a parked job for each time would only pile up. */
+static struct err end_without(struct slot *slot, struct err err)
+{
+    enum err_class class = err_class_of(err.code);
+    if (class != ERR_CLASS_AUTH && class != ERR_CLASS_PARK)
+        return err;
+    if (err.code == ERR_TENANT_REAUTH) /* the tenant's status tells */
+        return end(slot, JOB_STATE_SKIPPED, "reauth_required");
+    log_warning("sync", "nothing can be done for a tenant", LOG_INT("tenant", slot->job->tenant),
+                LOG_TEXT("error", err_text(&err)));
+    return end(slot, JOB_STATE_SKIPPED, err_name(err.code));
+}
+
 /* --- tokens ---------------------------------------------------------------------------------- */
 
 static struct err sweep_tokens(struct slot *slot)
 {
     struct tenant_ids *expiring = arena_alloc(&slot->arena, sizeof *expiring);
     size_t moved;
-    TRY(tenant_sweep_stranded(slot->db, ACTOR, &moved));
+    struct err stranded = tenant_sweep_stranded(slot->db, ACTOR, &moved);
     if (moved > 0)
         log_info("sync", "what had been left behind goes on", LOG_INT("rows", moved));
+    if (err_failed(&stranded)) /* some tenant's; the next sweep tries again, tokens do not wait */
+        log_warning("sync", "something stays behind", LOG_TEXT("error", err_text(&stranded)));
     TRY(tenant_sweep_expiring(slot->db, slot->config, expiring));
     return fan_out(slot, expiring);
 }
@@ -65,9 +81,8 @@ static struct err refresh_token(struct slot *slot, const void *payload)
     /* Opening it is all: what is about to expire is refreshed then. */
     struct err err = tenant_whop_open(&client, slot->db, slot->outside, &slot->arena,
                                       slot->job->tenant, CREDENTIAL_FOR_CHECK);
-    if (err.code == ERR_TENANT_REAUTH) /* the tenant's status tells */
-        return end(slot, JOB_STATE_SKIPPED, "reauth_required");
-    TRY(err);
+    if (err_failed(&err))
+        return end_without(slot, err);
     TRY(tenant_whop_close(&client, ERR_NONE));
     return end(slot, JOB_STATE_DONE, "");
 }
@@ -96,9 +111,8 @@ static struct err check_tenant(struct slot *slot, const void *payload)
         permissions_check(slot->db, slot->outside, &slot->arena, slot->job->tenant, ACTOR, &found);
     bool lacks = found.missing.len > 0;
     buf_close(&found.missing);
-    if (err.code == ERR_TENANT_REAUTH)
-        return end(slot, JOB_STATE_SKIPPED, "reauth_required");
-    TRY(err);
+    if (err_failed(&err))
+        return end_without(slot, err);
     if (found.active)
         TRY(release(slot));
     return end(slot, JOB_STATE_DONE, lacks ? "permission_missing" : "");

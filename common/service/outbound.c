@@ -30,13 +30,13 @@ static const struct {
 
 const char *outbound_operation_text(enum outbound_operation operation)
 {
-    REQUIRE((size_t)operation < OUTBOUND_OPERATION_COUNT);
+    REQUIRE((size_t)operation + 1 < ARRAY_LEN(operations)); /* which has one more */
     return operations[operation].text;
 }
 
 enum outbound_policy outbound_operation_policy(enum outbound_operation operation)
 {
-    REQUIRE((size_t)operation < OUTBOUND_OPERATION_COUNT);
+    REQUIRE((size_t)operation + 1 < ARRAY_LEN(operations)); /* which has one more */
     return operations[operation].policy;
 }
 

@@ -11,6 +11,9 @@ enum age { AGE_EVENTS, AGE_JOBS, AGE_DEAD };
 /* $1: days, $2: rows. */
 #define BEFORE " < whopline_now() - $1::bigint * interval '1 day'"
 #define SOME   " LIMIT $2::integer FOR UPDATE SKIP LOCKED))"
+/* received_at is ingest's clock, or long ago if the event has waited in Redis: dedupe by the row's
+ * id begins when it is written. */
+#define KEPT_LONG " AND e.journalled_at < whopline_now() - $1::bigint * interval '1 day'"
 #define UNREFERRED                                                                                 \
     " AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.event_id = e.id)"                               \
     " AND NOT EXISTS (SELECT 1 FROM credit_review r WHERE r.event_id = e.id AND r.state = 'open')"
@@ -29,12 +32,12 @@ static const struct rule {
      " ORDER BY finished_at" SOME},
     {RETENTION_EVENTS, AGE_EVENTS,
      "DELETE FROM webhook_events WHERE id = ANY (ARRAY(SELECT e.id FROM webhook_events e"
-     " WHERE e.status <> 'quarantined' AND e.received_at" BEFORE UNREFERRED
+     " WHERE e.status <> 'quarantined' AND e.received_at" BEFORE KEPT_LONG UNREFERRED
      " ORDER BY e.received_at" SOME},
     {RETENTION_EVENTS, AGE_DEAD,
      "DELETE FROM webhook_events WHERE id = ANY (ARRAY(SELECT e.id FROM webhook_events e"
-     " WHERE e.status = 'quarantined' AND e.status <> 'routed' AND e.received_at" BEFORE UNREFERRED
-     " ORDER BY e.received_at" SOME},
+     " WHERE e.status = 'quarantined' AND e.status <> 'routed' AND e.received_at" BEFORE
+         KEPT_LONG UNREFERRED " ORDER BY e.received_at" SOME},
     {RETENTION_FIRINGS, AGE_EVENTS,
      "DELETE FROM schedule_firings WHERE ctid = ANY (ARRAY(SELECT ctid FROM schedule_firings"
      " WHERE fired_at" BEFORE " ORDER BY fired_at" SOME},

@@ -2,6 +2,8 @@
 
 #include "service/token_refresh.h"
 
+enum { AGAIN_MS = 100 };
+
 /* Whop's client takes texts: the token's buffer has its NUL. */
 static void use_credential(struct tenant_whop *client)
 {
@@ -57,8 +59,12 @@ struct err tenant_whop_close(struct tenant_whop *client, struct err err)
 {
     if (err.code == ERR_WHOP_AUTH) {
         struct err refused = token_refused(client->pg, &client->credential, err_text(&err));
-        if (err_failed(&refused))
+        if (err_failed(&refused)) {
             err = refused;
+        } else { /* it was replaced while we called: with the other one, then */
+            err = err_make(ERR_BUSY, "the credential was replaced meanwhile");
+            err.after_ms = AGAIN_MS;
+        }
     }
     credential_close(&client->credential);
     return err;

@@ -99,5 +99,9 @@ struct whop_grant {
 };
 MUST_CHECK struct err whop_refresh_tokens(struct whop *whop, const struct whop_grant *grant,
                                           struct whop_tokens *out);
+/* The token, a refresh or an access token, is worth nothing any more. grant: whose client it is.
+ * Asking again does no harm. Errors as of reading. */
+MUST_CHECK struct err whop_revoke_token(struct whop *whop, const struct whop_grant *grant,
+                                        const char *token);
 
 #endif

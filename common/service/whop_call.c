@@ -15,6 +15,12 @@ static const char *host_of(const char *url, struct arena *arena)
     return len > 0 ? arena_copy(arena, host, len) : NULL;
 }
 
+/* These two are asked below WHOP_OAUTH_URL, and authenticate by their body. */
+static bool is_oauth(enum whop_operation operation)
+{
+    return operation == WHOP_OPERATION_oauth_token || operation == WHOP_OPERATION_oauth_revoke;
+}
+
 static void set_headers(struct whop *whop, struct whop_call *call, bool has_body)
 {
     struct arena *arena = whop->arena;
@@ -22,7 +28,7 @@ static void set_headers(struct whop *whop, struct whop_call *call, bool has_body
     call->headers[count++] = "Accept: application/json";
     if (has_body)
         call->headers[count++] = "Content-Type: application/json";
-    if (call->operation != WHOP_OPERATION_oauth_token) {
+    if (!is_oauth(call->operation)) {
         call->headers[count++] = arena_printf(arena, "Api-Version-Date: %s",
                                               whop->outside->config->whop_api_version_date);
         call->headers[count++] = arena_printf(arena, "Authorization: Bearer %s", whop->token);
@@ -36,7 +42,7 @@ struct err whop_call_build(struct whop *whop, enum whop_operation operation, con
                            const struct buf *body, struct whop_call **out)
 {
     const struct config *config = whop->outside->config;
-    bool oauth = operation == WHOP_OPERATION_oauth_token;
+    bool oauth = is_oauth(operation);
     const char *base = oauth ? config->whop_oauth_url : config->whop_api_url;
     struct whop_call *call = arena_zalloc(whop->arena, sizeof *call);
     struct buf url = {0};
@@ -86,7 +92,7 @@ struct err whop_call_judge(const struct whop_call *call, const struct config *co
     whop_read_problem(buf_span(&response->body), &problem);
     enum err_code code = code_of(response->status);
     /* A refresh token that is not taken is a credential that is not: RFC 6749 makes it a 400. */
-    if (call->operation == WHOP_OPERATION_oauth_token && code == ERR_WHOP_API &&
+    if (is_oauth(call->operation) && code == ERR_WHOP_API &&
         (strcmp(problem.code, "invalid_grant") == 0 || strcmp(problem.code, "invalid_client") == 0))
         code = ERR_WHOP_AUTH;
     struct err err =

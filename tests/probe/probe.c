@@ -5,10 +5,12 @@
  * before that is said beside its handler; the kinds are in schema/jobs.def. */
 #include "runtime/outside_face.h"
 #include "runtime/worker.h"
+#include "service/timers.h"
 #include "service/whop.h"
 #include "tests/probe/post.h"
 
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
@@ -266,6 +268,45 @@ static struct err post_verify(struct slot *slot, const void *payload)
     return post_and_have_effect(slot, payload, "messages", OUTBOUND_OPERATION_probe_verify);
 }
 
+static struct err set_reminder(struct slot *slot, const struct probe *probe, bool *is_new)
+{
+    const struct probe wanted = {.label = "reminded"};
+    struct buf packed = {0};
+    struct err err = payload_encode(PAYLOAD_probe, &wanted, &packed);
+    if (!err_failed(&err))
+        err = timers_set(slot->db,
+                         &(struct timer){.kind = JOB_probe_effect,
+                                         .tenant = slot->job->tenant,
+                                         .entity = probe->label,
+                                         .sequence = probe->number,
+                                         .payload = buf_span(&packed)},
+                         is_new);
+    buf_close(&packed);
+    return err;
+}
+
+/* label: whose timer, which is due at once. number: which of them; negative: all are cancelled.
+ * "roll back": as if the work beside it had failed, once. */
+static struct err remind(struct slot *slot, const void *payload)
+{
+    const struct probe *probe = payload;
+    bool is_new = false;
+    char said[32] = "known";
+    TRY(pg_begin(slot->db));
+    if (probe->number < 0) {
+        TRY(timers_cancel(slot->db, slot->job->tenant, JOB_probe_effect, probe->label));
+        snprintf(said, sizeof said, "cancelled %zu", pg_affected(slot->db));
+    } else {
+        TRY(set_reminder(slot, probe, &is_new));
+        if (strcmp(probe->label, "roll back") == 0 && slot->job->attempt == 0)
+            return err_make(ERR_PG_FAILED, "probe.remind was asked to fail");
+        if (is_new)
+            snprintf(said, sizeof said, "set");
+    }
+    TRY(insert_effect(slot, slot->job, said));
+    return slot_commit(slot, JOB_STATE_DONE, "");
+}
+
 static struct err post_park(struct slot *slot, const void *payload)
 {
     return post_and_have_effect(slot, payload, "refunds", OUTBOUND_OPERATION_probe_park);
@@ -299,6 +340,7 @@ static const struct handler handlers[] = {
     {JOB_probe_post_resend, .handle = post_resend},
     {JOB_probe_post_verify, .handle = post_verify},
     {JOB_probe_post_park, .handle = post_park},
+    {JOB_probe_remind, .handle = remind},
     {JOB_probe_whop, .handle = read_whop},
 };
 
