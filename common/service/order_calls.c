@@ -206,7 +206,7 @@ struct err order_whop_make_checkout(const struct order_work *work, const char *o
                                     const char **why)
 {
     struct calling calling = {.id = order};
-    struct terms terms = {0};
+    struct terms terms = {.state = ""};
     *why = "";
     TRY(load_terms(work, order, &terms));
     if (strcmp(terms.state, "created") != 0) {
@@ -385,7 +385,7 @@ static struct err call_refund(struct calling *calling, const char *request, cons
 struct err order_whop_make_refund(const struct order_work *work, const char *request,
                                   const char **why)
 {
-    struct wanted wanted = {0};
+    struct wanted wanted = {.state = ""};
     *why = "";
     TRY(load_wanted(work, request, &wanted));
     struct calling calling = {.id = wanted.payment, .amount = wanted.amount};
