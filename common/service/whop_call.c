@@ -67,8 +67,8 @@ struct err whop_call_build(struct whop *whop, enum whop_operation operation, con
 static enum err_code code_of(int status)
 {
     switch (status) {
-    case 401: return ERR_WHOP_AUTH;
-    case 403: return ERR_WHOP_PERMISSION;
+    case 401: return ERR_UNAUTHORISED;
+    case 403: return ERR_FORBIDDEN;
     case 404: return ERR_WHOP_NOT_FOUND;
     case STATUS_LIMITED: return ERR_WHOP_LIMITED;
     default:
@@ -88,7 +88,7 @@ struct err whop_call_judge(const struct whop_call *call, const struct config *co
     /* A refresh token that is not taken is a credential that is not: RFC 6749 makes it a 400. */
     if (call->operation == WHOP_OPERATION_oauth_token && code == ERR_WHOP_API &&
         (strcmp(problem.code, "invalid_grant") == 0 || strcmp(problem.code, "invalid_client") == 0))
-        code = ERR_WHOP_AUTH;
+        code = ERR_UNAUTHORISED;
     struct err err =
         err_make(code, "%s: %d %s%s%s", call->target.operation, response->status, problem.code,
                  *problem.code && *problem.message ? ": " : "", problem.message);
