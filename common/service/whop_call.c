@@ -31,6 +31,19 @@ static void set_headers(struct whop *whop, struct whop_call *call, bool has_body
     call->request.header_count = count;
 }
 
+/* The same call with the credential that whop has by now. */
+static struct err renew(void *data, struct outside_target *target, struct http_request *request)
+{
+    struct whop_call *call = data;
+    struct whop *whop = call->whop;
+    TRY(whop->renew(whop->data, whop));
+    set_headers(whop, call, call->request.body.ptr != NULL);
+    target->credential = whop->credential;
+    request->headers = call->request.headers;
+    request->header_count = call->request.header_count;
+    return ERR_NONE;
+}
+
 struct err whop_call_build(struct whop *whop, enum whop_operation operation, const char *const *ids,
                            const struct whop_filter *filters, size_t filter_count,
                            const struct buf *body, struct whop_call **out)
@@ -41,6 +54,7 @@ struct err whop_call_build(struct whop *whop, enum whop_operation operation, con
     struct whop_call *call = arena_zalloc(whop->arena, sizeof *call);
     struct buf url = {0};
     struct err err = whop_build_url(operation, base, ids, filters, filter_count, &url);
+    call->whop = whop;
     call->operation = operation;
     call->request.url = arena_strdup(whop->arena, buf_text(&url));
     buf_close(&url);
@@ -49,7 +63,9 @@ struct err whop_call_build(struct whop *whop, enum whop_operation operation, con
                                            .operation = whop_operation_text(operation),
                                            .host = host_of(call->request.url, whop->arena),
                                            .interval_us = 60000000 / config->whop_rate_per_min,
-                                           .bulk = whop->bulk};
+                                           .bulk = whop->bulk,
+                                           .renew = whop->renew != NULL ? renew : NULL,
+                                           .renew_data = call};
     if (call->target.host == NULL)
         return err_make(ERR_CONFIG, "%s is no address such as https://api.whop.com/api/v1",
                         oauth ? "WHOP_OAUTH_URL" : "WHOP_API_URL");
@@ -92,8 +108,9 @@ struct err whop_call_judge(const struct whop_call *call, const struct config *co
     struct err err =
         err_make(code, "%s: %d %s%s%s", call->target.operation, response->status, problem.code,
                  *problem.code && *problem.message ? ": " : "", problem.message);
-    *wait_ms = response->retry_after_ms >= 0 ? response->retry_after_ms : problem.wait_ms;
-    if (*wait_ms < 0)
+    /* A wait of nothing is none: one 429 would follow the other. */
+    *wait_ms = response->retry_after_ms > 0 ? response->retry_after_ms : problem.wait_ms;
+    if (*wait_ms <= 0)
         *wait_ms = config->whop_unsaid_wait_ms;
     if (code == ERR_WHOP_LIMITED)
         err.after_ms = (uint32_t)(*wait_ms < UINT32_MAX ? *wait_ms : UINT32_MAX);

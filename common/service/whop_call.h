@@ -7,6 +7,7 @@ enum { WHOP_HEADERS_MAX = 5 };
 
 /* In the arena of its whop, with all it points to. */
 struct whop_call {
+    struct whop *whop;
     enum whop_operation operation;
     struct outside_target target;
     struct http_request request; /* without Idempotency-Key */

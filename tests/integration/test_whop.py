@@ -194,8 +194,9 @@ def test_a_wait_in_the_header_goes_before_the_text(call, sim):
     assert call.error("users.get", "user_1")["after_ms"] == 5000
 
 
-def test_a_wait_that_is_not_said(call, sim):
-    sim.rule(status=429, body={"message": "You are being rate limited"})
+@pytest.mark.parametrize("headers", [{}, {"Retry-After": "0"}, {"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}])
+def test_a_wait_that_is_not_said(call, sim, headers):
+    sim.rule(status=429, headers=headers, body={"message": "You are being rate limited"})
     got = call.error("users.get", "user_1", env={"WHOP_UNSAID_WAIT_MS": "2500"})
     assert got["after_ms"] == 2500 and "You are being rate limited" in got["text"]
 

@@ -271,6 +271,14 @@ static struct err post_park(struct slot *slot, const void *payload)
     return post_and_have_effect(slot, payload, "refunds", OUTBOUND_OPERATION_probe_park);
 }
 
+/* Refunds the payment that the label names, at Whop, in the tenant's name. */
+static struct err refund(struct slot *slot, const void *payload)
+{
+    const struct probe *probe = payload;
+    TRY(post_refund(slot, probe->label));
+    return have_effect(slot, probe);
+}
+
 /* Several processes may start together: the lock is PostgreSQL's, for this transaction only. */
 static struct err prepare(struct slot *slot)
 {
@@ -299,6 +307,7 @@ static const struct handler handlers[] = {
     {JOB_probe_post_resend, .handle = post_resend},
     {JOB_probe_post_verify, .handle = post_verify},
     {JOB_probe_post_park, .handle = post_park},
+    {JOB_probe_refund, .handle = refund},
     {JOB_probe_whop, .handle = read_whop},
 };
 
