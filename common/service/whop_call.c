@@ -15,6 +15,11 @@ static const char *host_of(const char *url, struct arena *arena)
     return len > 0 ? arena_copy(arena, host, len) : NULL;
 }
 
+static const char *authorize(const struct whop *whop)
+{
+    return arena_printf(whop->arena, "Authorization: Bearer %s", whop->token);
+}
+
 static void set_headers(struct whop *whop, struct whop_call *call, bool has_body)
 {
     struct arena *arena = whop->arena;
@@ -25,18 +30,21 @@ static void set_headers(struct whop *whop, struct whop_call *call, bool has_body
     if (call->operation != WHOP_OPERATION_oauth_token) {
         call->headers[count++] = arena_printf(arena, "Api-Version-Date: %s",
                                               whop->outside->config->whop_api_version_date);
-        call->headers[count++] = arena_printf(arena, "Authorization: Bearer %s", whop->token);
+        call->authorization = authorize(whop);
+        call->headers[count++] = call->authorization;
     }
     call->request.headers = call->headers;
     call->request.header_count = count;
 }
 
-/* The same call with the credential that whop has by now. */
+/* The same call with the credential that whop has by now: another one already, if a reading call
+ * has met a 401 since this one was built. */
 static struct err renew(void *data, struct outside_target *target, struct http_request *request)
 {
     struct whop_call *call = data;
     struct whop *whop = call->whop;
-    TRY(whop->renew(whop->data, whop));
+    if (strcmp(authorize(whop), call->authorization) == 0)
+        TRY(whop->renew(whop->data, whop));
     set_headers(whop, call, call->request.body.ptr != NULL);
     target->credential = whop->credential;
     request->headers = call->request.headers;
@@ -64,7 +72,7 @@ struct err whop_call_build(struct whop *whop, enum whop_operation operation, con
                                            .host = host_of(call->request.url, whop->arena),
                                            .interval_us = 60000000 / config->whop_rate_per_min,
                                            .bulk = whop->bulk,
-                                           .renew = whop->renew != NULL ? renew : NULL,
+                                           .renew = whop->renew != NULL && !oauth ? renew : NULL,
                                            .renew_data = call};
     if (call->target.host == NULL)
         return err_make(ERR_CONFIG, "%s is no address such as https://api.whop.com/api/v1",

@@ -12,6 +12,7 @@ struct whop_call {
     struct outside_target target;
     struct http_request request; /* without Idempotency-Key */
     const char *headers[WHOP_HEADERS_MAX];
+    const char *authorization; /* of these; NULL: none */
 };
 
 /* ids: as many as the operation's path wants. body: NULL for none, else copied. CONFIG: an address

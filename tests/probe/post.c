@@ -117,11 +117,14 @@ struct err post_thing(struct slot *slot, const char *kind, enum outbound_operati
     return err;
 }
 
-static struct err refund(struct slot *slot, struct whop *whop, const char *payment)
+static struct err refund(struct slot *slot, struct whop *whop, const char *payment, bool reads)
 {
     struct whop_call *call;
     struct outbound_result result = {0};
+    struct whop_payment seen;
     TRY(whop_prepare_refund(whop, payment, NULL, &call));
+    if (reads)
+        TRY(whop_get_payment(whop, payment, &seen));
     const struct outbound_call once = {
         .operation = OUTBOUND_OPERATION_probe_park,
         .tenant = slot->job->tenant,
@@ -137,10 +140,10 @@ static struct err refund(struct slot *slot, struct whop *whop, const char *payme
     return err;
 }
 
-struct err post_refund(struct slot *slot, const char *payment)
+struct err post_refund(struct slot *slot, const char *payment, bool reads)
 {
     struct tenant_whop client;
     TRY(tenant_whop_open(&client, slot->db, slot->outside, &slot->arena, slot->job->tenant,
                          CREDENTIAL_FOR_WORK));
-    return tenant_whop_close(&client, refund(slot, &client.whop, payment));
+    return tenant_whop_close(&client, refund(slot, &client.whop, payment, reads));
 }

@@ -271,11 +271,12 @@ static struct err post_park(struct slot *slot, const void *payload)
     return post_and_have_effect(slot, payload, "refunds", OUTBOUND_OPERATION_probe_park);
 }
 
-/* Refunds the payment that the label names, at Whop, in the tenant's name. */
+/* Refunds the payment that the label names, at Whop, in the tenant's name. number: 1 to look at it
+ * when the call has been built. */
 static struct err refund(struct slot *slot, const void *payload)
 {
     const struct probe *probe = payload;
-    TRY(post_refund(slot, probe->label));
+    TRY(post_refund(slot, probe->label, probe->number > 0));
     return have_effect(slot, probe);
 }
 
