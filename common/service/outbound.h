@@ -27,7 +27,6 @@ enum outbound_operation {
 };
 const char *outbound_operation_text(enum outbound_operation operation); /* "probe.resend" */
 enum outbound_policy outbound_operation_policy(enum outbound_operation operation);
-bool outbound_operation_find(const char *text, enum outbound_operation *out);
 
 /* A call that nobody knows the outcome of, for whoever looks for it. */
 struct outbound_unknown {

@@ -21,12 +21,3 @@ enum outbound_policy outbound_operation_policy(enum outbound_operation operation
     REQUIRE((size_t)operation < OUTBOUND_OPERATION_COUNT);
     return operations[operation].policy;
 }
-
-bool outbound_operation_find(const char *text, enum outbound_operation *out)
-{
-    size_t i = 0;
-    while (i < OUTBOUND_OPERATION_COUNT && strcmp(operations[i].text, text) != 0)
-        i++;
-    *out = (enum outbound_operation)i;
-    return i < OUTBOUND_OPERATION_COUNT;
-}
