@@ -171,6 +171,8 @@ static const char *describe(const struct http_call *call, CURLcode result)
 {
     if (call->refused && result == CURLE_COULDNT_CONNECT)
         return "the address is of a private network, which HTTP_ALLOW_PRIVATE=false refuses";
+    if (call->broken)
+        return "a header or the method has a line end in it, which would begin another header";
     if (call->late)
         return "this process stood still, and its time was over";
     if (call->too_large)
@@ -217,6 +219,15 @@ void http_call_finish_cancelled(struct http_call *call)
 }
 
 /* --- life ------------------------------------------------------------------------------------ */
+
+/* libcurl sends them as they are. It looks after URLs itself. */
+static bool has_line_ends(const struct http_request *request)
+{
+    bool found = strpbrk(request->method, "\r\n") != NULL;
+    for (size_t i = 0; i < request->header_count; i++)
+        found |= strpbrk(request->headers[i], "\r\n") != NULL;
+    return found;
+}
 
 static struct curl_slist *make_headers(const struct http_request *request)
 {
@@ -299,6 +310,7 @@ struct http_call *http_call_new(struct http_client *client, const struct http_re
         memcpy(copy, request->body.ptr, request->body.len);
         call->body = (struct span){copy, request->body.len};
     }
+    call->broken = has_line_ends(request);
     call->headers = make_headers(request);
     /* A handle of its own each time: libcurl 8.14 leaks where one is used again after a name could
      * not be resolved. Connections are the multi handle's, and kept. */

@@ -251,6 +251,12 @@ struct http_call *http_client_start(struct http_client *client, const struct htt
         client->running->prev = call;
     client->running = call;
     client->in_flight++;
+    if (call->broken) {
+        http_call_finish(call, CURLE_BAD_FUNCTION_ARGUMENT);
+        end_call(call);
+        deliver_soon(client);
+        return call;
+    }
     /* Asks for the timer, which does all the rest. */
     REQUIRE(curl_multi_add_handle(client->multi, call->easy) == CURLM_OK);
     return call;

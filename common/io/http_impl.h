@@ -37,6 +37,7 @@ struct http_call {
     int64_t begin_by_ms; /* as in the request */
     bool late;           /* it would have begun after that */
     bool refused;        /* an address that is not public */
+    bool broken;         /* a header with a line end in it: not to be sent */
     bool head_done;      /* of the answer */
     bool too_large;
     size_t head_bytes;

@@ -37,6 +37,10 @@ struct outside_target {
     int64_t interval_us;    /* between two calls of this operation by all processes together: 60 s
                              * divided by the other side's rate; safety is added here */
     bool bulk;              /* also has to pass the bulk share */
+    /* After a 401: another credential, with which the request is made anew; an error says what the
+     * matter is. For service/outbound, which asks once. NULL: there is no other. */
+    struct err (*renew)(void *data, struct outside_target *target, struct http_request *request);
+    void *renew_data;
 };
 
 /* A reserved moment. */

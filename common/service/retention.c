@@ -2,11 +2,12 @@
 
 const char *retention_table_name(enum retention_table table)
 {
-    static const char *const names[] = {"webhook_events", "jobs", "schedule_firings", "timers"};
+    static const char *const names[] = {"webhook_events", "jobs", "schedule_firings", "timers",
+                                        "outbound"};
     return names[table];
 }
 
-enum age { AGE_EVENTS, AGE_JOBS, AGE_DEAD };
+enum age { AGE_EVENTS, AGE_JOBS, AGE_DEAD, AGE_OUTBOUND };
 
 /* $1: days, $2: rows. */
 #define BEFORE " < whopline_now() - $1::bigint * interval '1 day'"
@@ -44,13 +45,33 @@ static const struct rule {
     {RETENTION_TIMERS, AGE_EVENTS,
      "DELETE FROM timers WHERE id = ANY (ARRAY(SELECT id FROM timers"
      " WHERE status <> 'pending' AND ended_at" BEFORE " ORDER BY ended_at" SOME},
+    /* Without its row a call is made once more by a job that is put in again: its own, or one of
+     * the same business key that was there when it ended. */
+    {RETENTION_OUTBOUND, AGE_OUTBOUND,
+     "DELETE FROM outbound WHERE id = ANY (ARRAY(SELECT o.id FROM outbound o"
+     " WHERE o.finished_at" BEFORE " AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.id = o.job_id)"
+     " AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.state IN ('parked', 'dead')"
+     "  AND j.tenant_id = o.tenant_id AND j.created_at <= o.finished_at)"
+     " ORDER BY o.finished_at" SOME},
 };
+
+/* Whatever could cause a job that makes the call again is gone by then. */
+static int64_t outbound_days(const struct config *config)
+{
+    int64_t days = config->retention_dead_days;
+    if (days < config->retention_events_days)
+        days = config->retention_events_days;
+    if (days < config->retention_jobs_days)
+        days = config->retention_jobs_days;
+    return days + config->retention_outbound_margin_days;
+}
 
 static int64_t days_of(const struct config *config, enum age age)
 {
     switch (age) {
     case AGE_JOBS: return config->retention_jobs_days;
     case AGE_DEAD: return config->retention_dead_days;
+    case AGE_OUTBOUND: return outbound_days(config);
     default: return config->retention_events_days;
     }
 }

@@ -2,7 +2,7 @@
 
 #include "service/token_refresh.h"
 
-enum { AGAIN_MS = 100 };
+enum { REPLACED_AFTER_MS = 1000 };
 
 /* Whop's client takes texts: the token's buffer has its NUL. */
 static void use_credential(struct tenant_whop *client)
@@ -25,7 +25,7 @@ static struct err replaced(struct tenant_whop *client)
         return ERR_NONE;
     }
     credential_close(&fresh);
-    return err_failed(&err) ? err : err_make(ERR_WHOP_AUTH, "the key is not accepted");
+    return err_failed(&err) ? err : err_make(ERR_UNAUTHORISED, "the key is not accepted");
 }
 
 static struct err renew(void *data, struct whop *whop)
@@ -57,14 +57,12 @@ struct err tenant_whop_open(struct tenant_whop *client, struct pg *pg, struct ou
 
 struct err tenant_whop_close(struct tenant_whop *client, struct err err)
 {
-    if (err.code == ERR_WHOP_AUTH) {
+    if (err.code == ERR_UNAUTHORISED) {
         struct err refused = token_refused(client->pg, &client->credential, err_text(&err));
-        if (err_failed(&refused)) {
-            err = refused;
-        } else { /* it was replaced while we called: with the other one, then */
-            err = err_make(ERR_BUSY, "the credential was replaced meanwhile");
-            err.after_ms = AGAIN_MS;
-        }
+        err = err_failed(&refused) ? refused
+                                   : err_make(ERR_BUSY, "the credential was replaced meanwhile");
+        if (err.code == ERR_BUSY)
+            err.after_ms = REPLACED_AFTER_MS;
     }
     credential_close(&client->credential);
     return err;

@@ -176,13 +176,13 @@ static struct err refresh_locked(struct pg *pg, struct outside *outside, struct 
     if (FAULT(before_refresh))
         return err_make(ERR_HTTP_NOT_SENT, "%s", "");
     struct err err = ask(outside, arena, credential, &tokens);
-    if (err.code == ERR_WHOP_AUTH && strstr(err_text(&err), "invalid_client") != NULL) {
+    if (err.code == ERR_UNAUTHORISED && strstr(err_text(&err), "invalid_client") != NULL) {
         unlock(pg, credential);
         return err_make(ERR_CREDENTIAL_MISSING,
                         "Whop does not know WHOP_CLIENT_ID or WHOP_CLIENT_SECRET: no token can be "
                         "refreshed");
     }
-    if (err.code == ERR_WHOP_AUTH)
+    if (err.code == ERR_UNAUTHORISED)
         return token_refused(pg, credential, err_text(&err));
     if (err_failed(&err)) {
         unlock(pg, credential);

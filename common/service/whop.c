@@ -59,7 +59,7 @@ static struct err ask(struct whop *whop, enum whop_operation operation, const ch
     *response = (struct http_response){.outcome = HTTP_NOT_BEGUN};
     TRY(whop_call_build(whop, operation, ids, filters, filter_count, NULL, &call));
     struct err err = call_once(whop, call, response);
-    if (err.code != ERR_WHOP_AUTH || whop->renew == NULL)
+    if (err.code != ERR_UNAUTHORISED || whop->renew == NULL)
         return err;
     buf_close(&response->body);
     TRY(whop->renew(whop->data, whop));

@@ -11,13 +11,19 @@ local interval, ahead, line, apart =
     tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local bulk = apart > 0
 local tail = bulk and 'v' or 'w'
-local kept = redis.call('HMGET', KEYS[1], 't', 'b', 'f', tail)
-local frozen = math.max(us, tonumber(kept[3]) or 0)
-local at = math.max(us, tonumber(kept[1]) or 0)
+local kept = redis.call('HMGET', KEYS[1], 't', 'b', 'f', tail, 'i')
+-- What is further away than it can have been set was set by a clock that has been put back since.
+local function since(us_kept, most)
+    us_kept = tonumber(us_kept) or 0
+    return us_kept - us > most and 0 or us_kept
+end
+local longest = ahead + line + math.max(interval, tonumber(kept[5]) or 0)
+local frozen = math.max(us, since(kept[3], 604800000000)) -- nobody is told to wait longer: 7 days
+local at = math.max(us, since(kept[1], longest))
 local share = at
 if bulk then
     -- Of its share it may make up for a second, at the pace of all.
-    share = math.max(us - 1000000, tonumber(kept[2]) or 0)
+    share = math.max(us - 1000000, since(kept[2], longest + apart))
     at = math.max(at, share)
 end
 local function keep(until_us, ...)

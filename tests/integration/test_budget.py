@@ -122,3 +122,24 @@ def test_keys_expire(redis, reserve):
     assert day - 5000 < redis.pttl(KEY) <= day
     freeze([KEY], [2 * day * 1000])
     assert 3 * day - 5000 < redis.pttl(KEY) <= 3 * day
+
+
+YEAR = 365 * 86400 * 1_000_000
+
+
+@pytest.mark.parametrize("field", ["t", "b", "f", "v", "w"])
+def test_a_clock_that_was_put_back(redis, reserve, kept, field):
+    """What next year's clock has left behind does not hold anybody up until then."""
+    reserve(AHEAD, INTERVAL * 2)
+    redis.hset(KEY, field, kept("t") + YEAR)
+    assert reserve()[0] == 1 and reserve(AHEAD, INTERVAL * 2)[0] == 1
+    assert script(redis, "pass")([KEY], []) == [0]
+    fill(reserve)
+    assert reserve()[1] <= LINE + AHEAD
+
+
+def test_a_freeze_of_a_clock_that_was_put_back_is_not_kept(redis, reserve, kept):
+    reserve()
+    redis.hset(KEY, "f", kept("t") + YEAR)
+    assert near(script(redis, "freeze")([KEY], [2_000_000])[0], 2_000_000)
+    assert script(redis, "pass")([KEY], [])[0] > 0 and reserve()[0] == 0

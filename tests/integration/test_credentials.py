@@ -8,6 +8,7 @@ import pytest
 
 import harness
 import whop
+from test_probe import put_one
 from test_tenants import BLUE, KEY, SECRETS, audit, status_of
 
 LOCK_MS = 700
@@ -109,6 +110,84 @@ def test_a_401_after_a_refresh_concerns_that_tenant_only(blue, sim):
     assert status_of(blue) == "active"
     blue.eventually(lambda: blue.sql("SELECT state FROM jobs WHERE trace = 'parked'") == [("done",)])
     assert "tenants.reauth_required" in audit(blue)
+
+
+# ---- calls with effect
+
+def refund(stack, sim, reads=0):
+    """A job that refunds a payment of the tenant's; the payment and the job."""
+    payment = sim.make("payments", company=BLUE)[0]
+    tenant = stack.sql("SELECT id FROM tenants WHERE slug = 'blue'")[0][0]
+    stack.start("scheduler")
+    stack.start("probe")
+    return payment, put_one(stack, "refund", payment, reads, tenant=tenant)
+
+
+def posts(sim):
+    return [(call["status"], call["idempotency_key"]) for call in sim.calls(operation="payments.refund")]
+
+
+@pytest.mark.parametrize("reads", [0, 1])
+def test_a_401_of_a_call_with_effect_is_refreshed_once(blue, sim, reads):
+    """Also if a reading call has done so since the other was built."""
+    add(blue, sim, known=False)
+    payment, job = refund(blue, sim, reads)
+    blue.eventually(lambda: state(blue, job)[0] == "done", 20)
+    assert refreshes(sim) == [200] and len(sim.effects("refund.created")) == 1
+    assert [status for status, _ in posts(sim)] == [401, 200]
+    assert len({key for _, key in posts(sim)}) == 1, "it is the same call"
+    assert blue.sql("SELECT state, attempts FROM outbound") == [("done", 2)]
+    assert blue.sql("SELECT attempts FROM jobs WHERE id = %s", (job,)) == [(0,)], "not the job's fault"
+    secrets = [*SECRETS.values(), *sim.secrets()]
+    kept = "".join(str(row) for row in blue.sql("SELECT * FROM outbound")) + str(state(blue, job))
+    assert not [secret for secret in secrets if secret in kept]
+
+
+def test_a_401_of_a_call_with_effect_after_a_refresh(blue, sim):
+    """Nothing was refunded; the tenant is connected anew, and its refund goes on."""
+    add(blue, sim, known=False)
+    sim.rule(operation="payments.refund", status=401, times=0)
+    payment, job = refund(blue, sim)
+    blue.eventually(lambda: state(blue, job)[0] == "parked", 20)
+    assert state(blue, job)[2] == "TENANT_REAUTH" and status_of(blue) == "reauth_required"
+    assert [status for status, _ in posts(sim)] == [401, 401] and refreshes(sim) == [200]
+    assert blue.sql("SELECT state, parked FROM outbound") == [("pending", None)]
+    sim.clear_rules()
+    sim.key(SECRETS["key"], "bluekey", company=BLUE)
+    path = blue.folder / "key"
+    path.write_text(SECRETS["key"])
+    blue.cli("tenants", "reauth", "blue", "--api-key-file", path)
+    blue.eventually(lambda: state(blue, job)[0] == "done", 20)
+    assert len(sim.effects("refund.created")) == 1
+
+
+def test_a_403_of_a_call_with_effect_goes_on_with_the_permission(blue, sim):
+    add(blue, sim)
+    sim.rule(operation="payments.refund", status=403, permission="payment:manage")
+    payment, job = refund(blue, sim)
+    blue.eventually(lambda: state(blue, job)[0] == "parked", 20)
+    assert state(blue, job)[2] == "FORBIDDEN"
+    # However the tenant lacked it, when it is active again its jobs go on.
+    blue.sql("UPDATE tenants SET status = 'permission_missing' WHERE slug = 'blue'")
+    assert blue.cli("tenants", "check", "blue").returncode == 0
+    blue.eventually(lambda: state(blue, job)[0] == "done", 20)
+    assert len(sim.effects("refund.created")) == 1
+
+
+def test_a_key_that_was_replaced_since_the_call_was_built(blue, sim):
+    """The new one works: nobody needs to be asked for another."""
+    sim.key(SECRETS["key"], "bluekey", company=BLUE)
+    path = blue.folder / "key"
+    path.write_text("apik_blue_that_whop_does_not_know")
+    blue.cli("tenants", "add", "blue", "--company", BLUE, "--api-key-file", path)
+    sim.rule(operation="payments.get", status=401, latency_ms=int(1500 * harness.SLOW))
+    payment, job = refund(blue, sim, 1)
+    blue.eventually(lambda: sim.rules()[0]["acted"])
+    path.write_text(SECRETS["key"])
+    blue.cli("tenants", "reauth", "blue", "--api-key-file", path)
+    blue.eventually(lambda: state(blue, job)[0] in ("done", "parked"), 20)
+    assert (state(blue, job)[0], status_of(blue)) == ("done", "active"), state(blue, job)
+    assert [status for status, _ in posts(sim)] == [401, 200]
 
 
 FAULTS = {  # what the one who dies there leaves

@@ -442,6 +442,14 @@ def test_two_hundred_at_once(serve):
     assert len(server.requests) == 400
 
 
+@pytest.mark.parametrize("line", ["X-A:+1^X-B:+2", "X-A:+1~X-B:+2", "X-A:+1~^", "X-A:+1^^body", "Authorization:+Bearer+hidden^"])
+def test_no_header_begins_another(serve, line):
+    server = serve(lambda connection, request: connection.sendall(OK))
+    got = probe(f"POST {server.url}/ body=x header={line}", "wait", f"GET {server.url}/", f"GET {server.url}/ header={line}", "close")
+    assert [it["outcome"] for it in got][::2] == ["not begun", "not begun"] and "line end" in got[0]["why"], got
+    assert [method for method, *_ in server.requests] in (["GET"], []) and "hidden" not in json.dumps(got)
+
+
 def test_no_texts_with_secrets(serve):
     server = serve(lambda *_: False)
     got = probe(f"POST {server.url}/?token=hidden body=hidden header=Authorization:+Bearer+hidden")

@@ -581,6 +581,52 @@ def test_retention_by_the_moved_clock(stack):
     assert stack.cli("fsck").returncode == 0
 
 
+def call(stack, key, age, state="done", job=None, parked=None, tenant=1):
+    stack.sql("""INSERT INTO outbound (tenant_id, operation, business_key, policy, state, parked, attempts, job_id, method,
+                   target, request, sending_since, sending_until, created_at, updated_at, finished_at)
+                 VALUES (%s, 'messages.make', %s, 'verify', %s, %s, 1, %s, 'POST', 'x', '', now() - %s::interval,
+                   now() - %s::interval, now() - %s::interval, now() - %s::interval,
+                   CASE WHEN %s IN ('done', 'refused') THEN now() - %s::interval END)""",
+              (tenant, key, state, parked, job, age, age, age, age, state, age))
+
+
+def calls_left(stack):
+    return sorted(row[0] for row in stack.sql("SELECT business_key FROM outbound"))
+
+
+def test_retention_of_calls(stack):
+    """Longer than any job that could make one again; what is not at its end stays."""
+    stack.sql("INSERT INTO tenants (slug, whop_company_id) VALUES ('other', 'biz_0ther')")
+    call(stack, "done", "98 days")
+    call(stack, "refused", "98 days", "refused")
+    call(stack, "young", "96 days")
+    for state in ("pending", "sending", "unknown"):
+        call(stack, state, "999 days", state)
+    call(stack, "parked", "999 days", "unknown", parked="why")
+    for state in ("queued", "parked", "dead", "done"):
+        job(stack, f"its {state}", "1 hour", state)
+        own = stack.sql("SELECT id FROM jobs WHERE key = %s", (f"its {state}",))[0][0]
+        call(stack, f"of a {state} job", "98 days", job=own, tenant=2)
+    call(stack, "of another's key", "98 days", tenant=2)
+    stack.sql("UPDATE jobs SET tenant_id = 2")
+    job(stack, "older than that", "99 days", "parked")
+    stack.sql("UPDATE jobs SET tenant_id = 2 WHERE key = 'older than that'")
+    keeps = ["of a dead job", "of a done job", "of a parked job", "of a queued job", "of another's key", "parked", "pending",
+             "sending", "unknown", "young"]
+    scheduler = stack.start("scheduler", env={"RETENTION_EVERY_MS": 100, "RETENTION_BATCH_ROWS": 2})
+    stack.eventually(lambda: calls_left(stack) == keeps)
+    # Once the job of the same key is gone, so is what it could have made again; not so what has a job of its own.
+    stack.sql("DELETE FROM jobs WHERE key = 'older than that'")
+    keeps.remove("of another's key")
+    stack.eventually(lambda: calls_left(stack) == keeps)
+    scheduler.sigterm()
+    longer = stack.start("scheduler", env={"RETENTION_EVERY_MS": 100, "RETENTION_DEAD_DAYS": 1, "RETENTION_JOBS_DAYS": 80,
+                                           "RETENTION_OUTBOUND_MARGIN_DAYS": 10})
+    keeps.remove("young")
+    stack.eventually(lambda: calls_left(stack) == keeps)
+    longer.sigterm()
+
+
 def test_many_old_rows_go_in_portions(stack):
     stack.sql("""INSERT INTO jobs (id, tenant_id, queue, kind, key, payload, version, state, trace, occurred_at, finished_at)
                  SELECT gen_random_uuid(), 1, 'probe', 'probe.effect', 'k', '', 1, 'done', '', now(), now() - interval '9 days'

@@ -312,6 +312,15 @@ static struct err post_park(struct slot *slot, const void *payload)
     return post_and_have_effect(slot, payload, "refunds", OUTBOUND_OPERATION_probe_park);
 }
 
+/* Refunds the payment that the label names, at Whop, in the tenant's name. number: 1 to look at it
+ * when the call has been built. */
+static struct err refund(struct slot *slot, const void *payload)
+{
+    const struct probe *probe = payload;
+    TRY(post_refund(slot, probe->label, probe->number > 0));
+    return have_effect(slot, probe);
+}
+
 /* Several processes may start together: the lock is PostgreSQL's, for this transaction only. */
 static struct err prepare(struct slot *slot)
 {
@@ -341,6 +350,7 @@ static const struct handler handlers[] = {
     {JOB_probe_post_verify, .handle = post_verify},
     {JOB_probe_post_park, .handle = post_park},
     {JOB_probe_remind, .handle = remind},
+    {JOB_probe_refund, .handle = refund},
     {JOB_probe_whop, .handle = read_whop},
 };
 
