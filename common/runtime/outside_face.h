@@ -32,7 +32,7 @@ struct outside_request {
     const struct http_request *http; /* HTTP */
     struct http_response *response;
 
-    bool answered; /* with the mailbox's mutex */
+    bool answered; /* with the slot's mutex, as taken */
     /* The loop's. */
     bool taken;
     struct http_call *call;
