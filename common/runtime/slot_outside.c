@@ -46,19 +46,18 @@ void slot_outside_answer(struct outside_request *request)
     pthread_cond_signal(&thread->wake);
 }
 
-static struct err eval(void *data, size_t script, size_t key_count, const struct span *args,
-                       size_t count, int64_t *out, size_t out_count)
+static struct err eval(void *data, const struct outside_script *script,
+                       struct outside_follow *follow)
 {
     struct slot_thread *thread = data;
     if (slot_outside_is_stopped(thread))
         return stopped();
-    ask(thread, (struct outside_request){.kind = OUTSIDE_EVAL,
-                                         .script = script,
-                                         .key_count = key_count,
-                                         .args = args,
-                                         .count = count,
-                                         .out = out,
-                                         .out_count = out_count});
+    struct outside_request request = {.kind = OUTSIDE_EVAL, .script = script, .follow = follow};
+    if (follow != NULL) {
+        request.http = follow->request;
+        request.response = follow->response;
+    }
+    ask(thread, request);
     return thread->request.err;
 }
 
