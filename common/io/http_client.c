@@ -190,6 +190,7 @@ struct err http_client_new(const struct http_client_options *options, struct htt
     struct http_client *client = mem_zalloc(sizeof *client);
     client->options = *options;
     client->ca_file = own_ca ? mem_strdup(options->ca_file) : NULL;
+    client->idle = mem_zalloc(options->max_connections * sizeof *client->idle);
     client->multi = curl_multi_init();
     REQUIRE(client->multi != NULL);
     curl_multi_setopt(client->multi, CURLMOPT_SOCKETFUNCTION, on_curl_socket);
@@ -217,6 +218,7 @@ static void close_for_good(struct http_client *client)
 {
     if (client->closed)
         return;
+    http_call_free_idle(client);
     curl_multi_cleanup(client->multi); /* closes kept connections */
     client->closed = true;
     uv_close((uv_handle_t *)&client->timer, on_timer_closed);

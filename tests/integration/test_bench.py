@@ -60,7 +60,7 @@ def test_scale(pg_cluster):
 
 def test_whop(pg_cluster):
     first, = bench("whop", pg_cluster, "--calls", 200, "--in-flight", 8, "--rounds", 1, "--warm", 0)
-    assert set(first) == {"bare curl", "service/whop"}
+    assert set(first) == {"bare curl", "service/whop", "one budget"}
     assert all(run["per_second"] > 0 and run["cpu_us"] > 0 and run["jobs"] == 200 for run in first.values())
 
 

@@ -186,8 +186,8 @@ static struct err batch(struct slot *slot, struct batch_item *items, size_t coun
     return slot_commit_batch(slot, items, count);
 }
 
-/* Volatile. Reads the membership PROBE_WHOP_ID at Whop PROBE_WHOP_CALLS times, one after the other:
- * tests/bench/whop.py. */
+/* Volatile. Reads the membership PROBE_WHOP_ID at Whop PROBE_WHOP_CALLS times, one after the other,
+ * with PROBE_WHOP_APART each job as another credential: tests/bench/whop.py. */
 static struct err read_whop(struct slot *slot, const void *payload)
 {
     const char *id = getenv("PROBE_WHOP_ID");
@@ -199,9 +199,10 @@ static struct err read_whop(struct slot *slot, const void *payload)
     if (id == NULL || calls == NULL)
         return err_make(ERR_MALFORMED, "probe.whop needs PROBE_WHOP_ID and PROBE_WHOP_CALLS");
     arena_init(&arena);
+    const char *credential = getenv("PROBE_WHOP_APART") != NULL ? slot->job->id : "probe";
     struct whop whop = {.outside = slot->outside,
                         .arena = &arena,
-                        .credential = "probe",
+                        .credential = credential,
                         .token = "apik_sim",
                         .company = slot->config->whop_company_id};
     for (long left = strtol(calls, NULL, 10); left > 0 && !err_failed(&err); left--) {
