@@ -128,8 +128,7 @@ def test_a_definite_refusal(world, policy):
     assert world.row()[:3] == ("refused", None, 1) and world.made(policy) == 0
     # Asked again, the answer is the stored one.
     world.stack.cli("jobs", "requeue", job, "--yes")
-    world.wait(job, "queued")
-    world.wait(job, "dead")
+    world.stack.eventually(lambda: world.stack.sql("SELECT state, gen FROM jobs") == [("dead", 1)], 20)
     assert len(world.posts(policy)) == 1
     # On purpose it is another call.
     call = world.stack.sql("SELECT id FROM outbound")[0][0]
