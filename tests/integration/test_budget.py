@@ -149,7 +149,7 @@ def test_a_clock_that_was_put_back(redis, reserve, kept, field):
     reserve(AHEAD, INTERVAL * 2)
     redis.hset(KEY, field, kept("t") + YEAR)
     assert reserve()[0] == 1 and reserve(AHEAD, INTERVAL * 2)[0] == 1
-    assert script(redis, "pass")([KEY], []) == [0]
+    assert script(redis, "pass")([KEY], []) == [1, 0]
     fill(reserve)
     assert reserve()[1] <= LINE + AHEAD
 
@@ -158,4 +158,4 @@ def test_a_freeze_of_a_clock_that_was_put_back_is_not_kept(redis, reserve, kept)
     reserve()
     redis.hset(KEY, "f", kept("t") + YEAR)
     assert near(script(redis, "freeze")([KEY], [2_000_000])[0], 2_000_000)
-    assert script(redis, "pass")([KEY], [])[0] > 0 and reserve()[0] == 0
+    assert script(redis, "pass")([KEY], [])[0] == 0 and reserve()[0] == 0
