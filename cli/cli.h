@@ -49,6 +49,7 @@ extern const struct cli_command command_events;
 extern const struct cli_command command_trace;
 extern const struct cli_command command_credits;
 extern const struct cli_command command_outbound;
+extern const struct cli_command command_orders;
 extern const struct cli_command command_config;
 extern const struct cli_command command_tenants;
 extern const struct cli_command command_limits;

@@ -1,11 +1,35 @@
 #ifndef WHOPLINE_CLI_CREDITS_H
 #define WHOPLINE_CLI_CREDITS_H
-/* Prices as the operator types and reads them: decimal text in major units, kept in minor ones (by
- * the currency's number of decimals, ISO 4217). Pure; any thread. */
-#include "cli/output.h"
+/* `whopline credits`: its verbs, in the files that are named. The database is open. */
+#include "cli/verbs.h"
 
-/* "7.50" in usd is 750. False if it is no such number or has more decimals than the currency. */
-bool credits_parse_price(const char *text, const char *currency, int64_t *out_minor);
-void credits_format_price(int64_t minor, const char *currency, char out[OUTPUT_SHORT]);
+/* credits_show.c */
+MUST_CHECK struct err credits_cmd_show(struct cli *cli, const struct given *given);
+/* credits_stats.c */
+MUST_CHECK struct err credits_cmd_stats(struct cli *cli, const struct given *given);
+/* credits_change.c */
+MUST_CHECK struct err credits_cmd_adjust(struct cli *cli, const struct given *given);
+MUST_CHECK struct err credits_cmd_spend(struct cli *cli, const struct given *given);
+MUST_CHECK struct err credits_cmd_hold(struct cli *cli, const struct given *given);
+MUST_CHECK struct err credits_cmd_capture(struct cli *cli, const struct given *given);
+MUST_CHECK struct err credits_cmd_release(struct cli *cli, const struct given *given);
+MUST_CHECK struct err credits_cmd_expire(struct cli *cli, const struct given *given);
+/* credits_review.c */
+MUST_CHECK struct err credits_cmd_review_list(struct cli *cli, const struct given *given);
+MUST_CHECK struct err credits_cmd_review_assign(struct cli *cli, const struct given *given);
+MUST_CHECK struct err credits_cmd_review_dismiss(struct cli *cli, const struct given *given);
+MUST_CHECK struct err credits_cmd_review_reopen(struct cli *cli, const struct given *given);
+/* credits_plans.c */
+MUST_CHECK struct err credits_cmd_plans_list(struct cli *cli, const struct given *given);
+MUST_CHECK struct err credits_cmd_plans_add(struct cli *cli, const struct given *given);
+MUST_CHECK struct err credits_cmd_plans_update(struct cli *cli, const struct given *given);
+MUST_CHECK struct err credits_cmd_plans_retire(struct cli *cli, const struct given *given);
+/* credits_plans_file.c */
+MUST_CHECK struct err credits_cmd_plans_import(struct cli *cli, const struct given *given);
+/* credits_settings.c */
+MUST_CHECK struct err credits_cmd_settings(struct cli *cli, const struct given *given);
+MUST_CHECK struct err credits_cmd_allow(struct cli *cli, const struct given *given);
+/* credits_import.c */
+MUST_CHECK struct err credits_cmd_import(struct cli *cli, const struct given *given);
 
 #endif

@@ -216,6 +216,6 @@ const struct cli_command command_limits = {
         "Of each credential and operation used within the last day: how many calls a minute all\n"
         "processes together make at most, when the next one may go (bulk ones have a share), how\n"
         "long the LINE of those is that were told to come back, for how long the other side has\n"
-        "asked to wait (FROZEN, by a 429), and the calls made so far.\n",
+        "asked to wait (FROZEN, by a 429), and the calls that were given a moment so far.\n",
     .run = run,
 };

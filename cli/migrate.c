@@ -2,6 +2,7 @@
 #include "service/migrate.h"
 
 #include "cli/cli.h"
+#include "service/credits_admin.h"
 #include "service/tenant.h"
 
 #include <getopt.h>
@@ -33,8 +34,9 @@ static struct err check(struct pg *pg)
     return ERR_NONE;
 }
 
-static struct err apply(struct pg *pg, const char *company_id)
+static struct err apply(struct pg *pg, const struct config *config)
 {
+    const char *company_id = config->whop_company_id;
     struct migrate_status status;
     bool created = false;
     TRY(migrate_apply(pg, on_applied, NULL, &status));
@@ -44,7 +46,7 @@ static struct err apply(struct pg *pg, const char *company_id)
     TRY(tenant_bootstrap(pg, company_id, &created));
     if (created)
         printf("made %s a tenant\n", company_id);
-    return ERR_NONE;
+    return credits_bootstrap(pg, company_id, config);
 }
 
 static int run(struct cli *cli, int count, char **words)
@@ -68,7 +70,7 @@ static int run(struct cli *cli, int count, char **words)
         return cli_fail(&err);
     }
     cli->pg = pg_new(url);
-    struct err err = only_check ? check(cli->pg) : apply(cli->pg, cli->config.whop_company_id);
+    struct err err = only_check ? check(cli->pg) : apply(cli->pg, &cli->config);
     return err_failed(&err) ? cli_fail(&err) : CLI_OK;
 }
 

@@ -8,7 +8,7 @@
 struct seen {
     struct outbound_ref ref;
     char job[OUTBOUND_ADMIN_JOB_SIZE];
-    bool requeues; /* its job is parked or dead */
+    int64_t waiting; /* jobs, of which that is one */
     struct buf name;
 };
 
@@ -18,9 +18,9 @@ static struct err look(struct cli *cli, const struct outbound_options *options, 
     TRY(PG_EXEC(pg,
                 "SELECT o.attempts, o.state, o.policy,"
                 " o.state = 'sending' AND o.sending_until > whopline_now(),"
-                " o.operation || ' of ' || o.business_key, coalesce(j.id::text, ''),"
-                " coalesce(j.state IN ('parked', 'dead'), false)"
-                " FROM outbound o LEFT JOIN jobs j ON j.id = o.job_id WHERE o.id = $1",
+                " o.operation || ' of ' || o.business_key, coalesce(w.job, ''), w.count"
+                " FROM outbound o, LATERAL (SELECT min(j.id::text) AS job, count(*) FROM jobs j"
+                "  WHERE " OUTBOUND_ADMIN_WAITS ") w WHERE o.id = $1",
                 pg_integer(options->id)));
     if (pg_rows(pg) == 0)
         return err_make(ERR_NOT_FOUND, "there is no outbound call %lld; see whopline outbound ls",
@@ -29,7 +29,7 @@ static struct err look(struct cli *cli, const struct outbound_options *options, 
     seen->ref.attempts = pg_get_integer(pg, 0, 0);
     snprintf(seen->ref.state, sizeof seen->ref.state, "%s", pg_get(pg, 0, 1));
     snprintf(seen->job, sizeof seen->job, "%s", pg_get(pg, 0, 5));
-    seen->requeues = pg_get_flag(pg, 0, 6);
+    seen->waiting = pg_get_integer(pg, 0, 6);
     output_add_clean(&seen->name, pg_get(pg, 0, 4));
     const char *why_not = outbound_admin_why_not(seen->ref.state, pg_get(pg, 0, 2),
                                                  pg_get_flag(pg, 0, 3), options->verdict);
@@ -56,7 +56,9 @@ static void print_plan(const struct outbound_options *options, struct seen *seen
     printf("%soutbound %lld, %s, is %s; it becomes\n  %s\n",
            options->yes ? "" : "would: ", (long long)seen->ref.id, buf_text(&seen->name),
            seen->ref.state, deed(options, seen));
-    if (seen->requeues)
+    if (seen->waiting > 1)
+        printf("  %lld jobs are put in again\n", (long long)seen->waiting);
+    else if (seen->waiting == 1)
         printf("  job %s is put in again\n", seen->job);
     else
         printf("  no job waits for it: none is put in again\n");
@@ -84,7 +86,8 @@ static struct err for_programs(struct cli *cli, const struct outbound_options *o
     json_put_text(&json, "was", seen->ref.state);
     json_put_text(&json, "plan", deed(options, seen));
     json_put_flag(&json, "done", options->yes && !err_failed(&err));
-    json_put_text(&json, "job", seen->requeues ? seen->job : "");
+    json_put_text(&json, "job", seen->job);
+    json_put_integer(&json, "jobs", seen->waiting);
     json_end_object(&json);
     if (!err_failed(&err))
         printf("%s\n", buf_text(&out));

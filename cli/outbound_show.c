@@ -24,46 +24,24 @@ static void add_body(struct table *table, const char *name, struct buf *body)
     " o.idempotency_key, o.attempts, o.resends, o.verifications, o.method, o.target,"              \
     " o.seen_before, o.status, o.remote_id, o.error, o.job_id"
 
+/* What was sent again is as old as its first sending. */
+#define CREATED  OUTCOME_UTC("o.created_at") " AS created, "
+#define SENT     OUTCOME_UTC("o.sending_since") " AS \"sent first\", "
+#define AWAITED  OUTCOME_UTC("o.sending_until") " AS \"answer awaited until\", "
+#define FINISHED OUTCOME_UTC("o.finished_at") " AS finished"
+#define TIMES    CREATED SENT AWAITED FINISHED
+
 static struct err print_row(struct pg *pg, int64_t id)
 {
     struct table table;
     struct buf request = {0};
     struct buf response = {0};
-    TRY(PG_EXEC(
-        pg,
-        "SELECT o.request, o.response, " SHOWN ", j.state AS \"job is\", j.reason AS"
-        " \"because\", " OUTCOME_UTC("o.created_at") " AS created, " OUTCOME_UTC("o.sending_since") " AS \"sent last\", " OUTCOME_UTC(
-            "o.sending_until") " AS \"answer awaited until\", " OUTCOME_UTC("o.finished_at") " AS "
-                                                                                             "finis"
-                                                                                             "hed"
-                                                                                             " FROM"
-                                                                                             " outb"
-                                                                                             "ound "
-                                                                                             "o "
-                                                                                             "JOIN "
-                                                                                             "tenan"
-                                                                                             "ts t "
-                                                                                             "ON "
-                                                                                             "t.id "
-                                                                                             "= "
-                                                                                             "o."
-                                                                                             "tenan"
-                                                                                             "t_id"
-                                                                                             " LEFT"
-                                                                                             " JOIN"
-                                                                                             " jobs"
-                                                                                             " j "
-                                                                                             "ON "
-                                                                                             "j.id "
-                                                                                             "= "
-                                                                                             "o."
-                                                                                             "job_"
-                                                                                             "id "
-                                                                                             "WHERE"
-                                                                                             " o."
-                                                                                             "id = "
-                                                                                             "$1",
-        pg_integer(id)));
+    TRY(PG_EXEC(pg,
+                "SELECT o.request, o.response, " SHOWN
+                ", j.state AS \"job is\", j.reason AS \"because\", " TIMES
+                " FROM outbound o JOIN tenants t ON t.id = o.tenant_id"
+                " LEFT JOIN jobs j ON j.id = o.job_id WHERE o.id = $1",
+                pg_integer(id)));
     table_init(&table, NULL, 2);
     for (size_t column = 2; column < pg_columns(pg); column++) {
         if (pg_get(pg, 0, column)[0] == '\0')

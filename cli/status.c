@@ -141,6 +141,8 @@ static void note_attention(struct buf *lines, const char *what, const char *reas
         {"event quarantined", "events quarantined", "whopline events --status quarantined"},
         {"payment in review", "payments in review", "whopline credits review list"},
         {"schedule broken", "schedules broken", "whopline schedules ls"},
+        {"call parked", "calls parked", "whopline outbound"},
+        {"call unknown", "calls unknown", "whopline outbound"},
     };
     char number[OUTPUT_SHORT];
     output_number(count, number);
@@ -154,16 +156,25 @@ static void note_attention(struct buf *lines, const char *what, const char *reas
 static struct err report_attention(struct report *report)
 {
     struct pg *pg = report->cli->pg;
-    TRY(pg_exec(pg,
-                "SELECT 'job ' || state, reason, count(*) FROM jobs"
-                " WHERE state IN ('parked', 'dead') GROUP BY 1, 2"
-                " UNION ALL SELECT 'event quarantined', reason, count(*) FROM webhook_events"
-                " WHERE status = 'quarantined' GROUP BY 1, 2"
-                " UNION ALL SELECT 'payment in review', reason, count(*) FROM credit_review"
-                " WHERE state = 'open' GROUP BY 1, 2"
-                " UNION ALL SELECT 'schedule broken', name || ': ' || error, 1 FROM schedules"
-                " WHERE enabled AND error IS NOT NULL ORDER BY 1, 2",
-                NULL, 0));
+    TRY(pg_exec(
+        pg,
+        "SELECT 'job ' || state, reason, count(*) FROM jobs"
+        " WHERE state IN ('parked', 'dead') GROUP BY 1, 2"
+        " UNION ALL SELECT 'event quarantined', reason, count(*) FROM webhook_events"
+        " WHERE status = 'quarantined' GROUP BY 1, 2"
+        " UNION ALL SELECT 'payment in review', reason, count(*) FROM credit_review"
+        " WHERE state = 'open' GROUP BY 1, 2"
+        " UNION ALL SELECT 'schedule broken', name || ': ' || error, 1 FROM schedules"
+        " WHERE enabled AND error IS NOT NULL"
+        " UNION ALL SELECT 'call parked', parked, count(*) FROM outbound"
+        " WHERE state NOT IN ('done', 'refused') AND parked IS NOT NULL GROUP BY 1, 2"
+        /* Looking for one, or sending it again, is a matter of minutes. */
+        " UNION ALL SELECT 'call unknown', operation, count(*) FROM outbound"
+        " WHERE state NOT IN ('done', 'refused') AND parked IS NULL"
+        " AND (state = 'unknown' OR (state = 'sending' AND sending_until <= whopline_now()))"
+        " AND sending_since <= whopline_now() - interval '1 hour' GROUP BY 1, 2"
+        " ORDER BY 1, 2",
+        NULL, 0));
     json_begin_array(&report->json, "attention");
     for (size_t row = 0; row < pg_rows(pg); row++) {
         json_begin_object(&report->json, NULL);
@@ -414,7 +425,8 @@ const struct cli_command command_status = {
     .usage = "[--json]",
     .purpose = "is it receiving, is it keeping up, does something need you",
     .help = "Exit status, for monitors: 0 fine; 1 something needs attention (parked or dead jobs,\n"
-            "held queues, quarantined events, payments in review); 2 broken (a store cannot be "
+            "held queues, quarantined events, payments in review, calls parked or unknown); 2 "
+            "broken (a store cannot be "
             "reached, the\n"
             "schema is not ours, events that could not be journalled).\n",
     .run = run,

@@ -58,8 +58,9 @@ MUST_CHECK struct err tenants_read_secret(const char *path, struct buf *out);
 MUST_CHECK struct err tenants_store_credential(struct cli *cli, int64_t tenant,
                                                const struct tenants_options *options,
                                                const char **what);
-/* Says what was written, and that ingest reads it by itself. */
-MUST_CHECK struct err tenants_write_file(struct cli *cli);
+/* Says what was written, and that ingest reads it by itself. *whole: false if a secret does not
+ * open, which is said too. */
+MUST_CHECK struct err tenants_write_file(struct cli *cli, bool *whole);
 /* Puts what is parked for the tenant's sake in again, and what was quarantined for want of it; says
  * how much that was. */
 MUST_CHECK struct err tenants_release(struct cli *cli, const struct tenants_subject *subject,

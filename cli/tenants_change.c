@@ -87,9 +87,6 @@ static struct err add_secret(struct cli *cli, int64_t endpoint,
 {
     struct buf secret = {0};
     struct err err = tenants_read_secret(options->secret_file, &secret);
-    if (!err_failed(&err) && memchr(secret.ptr, '\n', secret.len) != NULL)
-        err = err_make(ERR_USAGE, "%s has several lines: a webhook secret is one",
-                       options->secret_file);
     if (!err_failed(&err))
         err = endpoint_store_add_secret(cli->pg, &cli->config, endpoint, buf_span(&secret),
                                         options->overlap_s);
@@ -97,12 +94,22 @@ static struct err add_secret(struct cli *cli, int64_t endpoint,
     return err;
 }
 
+/* It is part of addresses, and of every event's owner. */
+static bool is_company(const char *text)
+{
+    static const char plain[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-";
+    size_t len = strlen(text);
+    return strncmp(text, "biz_", 4) == 0 && len > 4 && len < CREDENTIAL_COMPANY_SIZE &&
+           strspn(text, plain) == len;
+}
+
 /* Before anything is read or written. */
 static struct err check_add(const struct cli *cli, const char *slug,
                             const struct tenants_options *options)
 {
-    if (options->company == NULL || strncmp(options->company, "biz_", 4) != 0)
-        return err_make(ERR_USAGE, "add needs --company with the company's id, biz_...");
+    if (options->company == NULL || !is_company(options->company))
+        return err_make(ERR_USAGE, "add needs --company with the company's id: biz_ and letters, "
+                                   "digits, dashes or underscores");
     if (!endpoint_name_is_good(slug))
         return err_make(ERR_USAGE,
                         "a slug is 1 to %d lower-case letters, digits, dashes and underscores",
@@ -142,11 +149,13 @@ struct err tenants_add(struct cli *cli, const char *name, const struct tenants_o
     TRY(tenants_find(cli, name, &subject));
     printf("%s (%s) is a tenant\n", subject.slug, subject.company);
     if (options->secret_file != NULL) {
-        TRY(tenants_write_file(cli));
+        bool whole;
+        err = tenants_write_file(cli, &whole);
         printf("its webhook's address: /webhooks/whop/%s\n",
                options->endpoint != NULL ? options->endpoint : name);
     }
-    return tenants_release(cli, &subject, cli_actor(cli, options->actor));
+    TRY(tenants_release(cli, &subject, cli_actor(cli, options->actor)));
+    return err;
 }
 
 /* --- status ---------------------------------------------------------------------------------- */
@@ -193,63 +202,6 @@ struct err tenants_resume(struct cli *cli, const char *name, const struct tenant
     return tenants_release(cli, &subject, cli_actor(cli, options->actor));
 }
 
-/* --- leaving --------------------------------------------------------------------------------- */
-
-static struct err print_plan(struct cli *cli, const struct tenants_subject *subject)
-{
-    TRY(PG_EXEC(cli->pg,
-                "SELECT (SELECT count(*) FROM tenant_credentials WHERE tenant_id = $1::bigint"
-                " AND revoked_at IS NULL), (SELECT count(*) FROM webhook_endpoints"
-                " WHERE tenant_id = $1::bigint AND disabled_at IS NULL),"
-                " (SELECT count(*) FROM webhook_endpoint_secrets s JOIN webhook_endpoints e"
-                " ON e.id = s.endpoint_id WHERE e.tenant_id = $1::bigint),"
-                " (SELECT count(*) FROM jobs WHERE tenant_id = $1::bigint AND state = 'queued')",
-                pg_integer(subject->id)));
-    printf("would disconnect %s (%s):\n"
-           "  erase %s credential(s), close %s endpoint(s), erase %s webhook secret(s): for good\n"
-           "  park its jobs: %s queued now\n"
-           "  keep its events, ledger and audit\n"
-           "nothing has been changed; --yes does it\n",
-           subject->slug, subject->company, pg_get(cli->pg, 0, 0), pg_get(cli->pg, 0, 1),
-           pg_get(cli->pg, 0, 2), pg_get(cli->pg, 0, 3));
-    return ERR_NONE;
-}
-
-static struct err leave(struct cli *cli, const struct tenants_subject *subject,
-                        const struct tenants_options *options, bool *changed)
-{
-    const struct tenant_change change = {.status = "disconnected",
-                                         .reason = reason_of(options),
-                                         .actor = cli_actor(cli, options->actor),
-                                         .action = "tenants.disconnect",
-                                         .from =
-                                             "{active,paused,reauth_required,permission_missing}"};
-    TRY(pg_begin(cli->pg));
-    TRY(tenant_change_status(cli->pg, subject->id, &change, changed));
-    TRY(credential_erase(cli->pg, subject->id));
-    TRY(endpoint_store_close(cli->pg, subject->id));
-    return pg_commit(cli->pg);
-}
-
-struct err tenants_disconnect(struct cli *cli, const char *name,
-                              const struct tenants_options *options)
-{
-    struct tenants_subject subject = {0};
-    bool changed = false;
-    TRY(tenants_find(cli, name, &subject));
-    if (!options->yes)
-        return print_plan(cli, &subject);
-    struct err err = leave(cli, &subject, options, &changed);
-    pg_rollback(cli->pg);
-    if (err_failed(&err))
-        return err;
-    printf(changed ? "%s is disconnected, its secrets are erased here; delete its key or "
-                     "installation at Whop too\n"
-                   : "%s was disconnected already\n",
-           subject.slug);
-    return text_is_empty(cli->config.endpoints_file) ? ERR_NONE : tenants_write_file(cli);
-}
-
 /* --- secrets --------------------------------------------------------------------------------- */
 
 static struct err rotate(struct cli *cli, const struct tenants_subject *subject,
@@ -290,7 +242,8 @@ struct err tenants_rotate_secret(struct cli *cli, const char *name,
     if (!err_failed(&err)) {
         printf("/webhooks/whop/%s takes the new secret; older ones end within %lld s\n",
                buf_text(&endpoint), (long long)options->overlap_s);
-        err = tenants_write_file(cli);
+        bool whole;
+        err = tenants_write_file(cli, &whole);
     }
     buf_close(&endpoint);
     return err;
@@ -335,19 +288,20 @@ struct err tenants_reauth(struct cli *cli, const char *name, const struct tenant
 
 struct err tenants_rekey(struct cli *cli, const char *name, const struct tenants_options *options)
 {
-    size_t total = 0;
-    size_t count;
+    struct credential_rekeyed rekeyed = {.why = ERR_NONE};
     if (name != NULL)
         return err_make(ERR_USAGE, "rekey is for all tenants at once");
     do {
-        TRY(credential_rekey(cli->pg, &cli->config, &count));
-        total += count;
-    } while (count > 0);
-    if (total > 0)
+        TRY(credential_rekey(cli->pg, &cli->config, &rekeyed));
+    } while (rekeyed.more);
+    if (rekeyed.sealed > 0)
         TRY(audit_change(cli, options, "tenants.rekey", "all", "", ""));
-    printf("%zu secret%s sealed anew; all are under the newest key now\n", total,
-           total == 1 ? " was" : "s were");
-    return ERR_NONE;
+    printf("%zu secret%s sealed anew; %s\n", rekeyed.sealed,
+           rekeyed.sealed == 1 ? " was" : "s were",
+           rekeyed.failed == 0 ? "all are under the newest key now" : "not all could be opened");
+    return rekeyed.failed == 0 ? ERR_NONE
+                               : err_make(rekeyed.why.code, "%zu left: %.180s", rekeyed.failed,
+                                          err_text(&rekeyed.why));
 }
 
 struct err tenants_endpoints(struct cli *cli, const char *name,
@@ -356,5 +310,7 @@ struct err tenants_endpoints(struct cli *cli, const char *name,
     (void)options;
     if (name != NULL)
         return err_make(ERR_USAGE, "endpoints is for all tenants at once");
-    return tenants_write_file(cli);
+    bool whole = true;
+    TRY(tenants_write_file(cli, &whole));
+    return whole ? ERR_NONE : err_make(ERR_REFUSED, "not all endpoints could be written anew");
 }

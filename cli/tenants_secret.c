@@ -87,12 +87,22 @@ struct err tenants_store_credential(struct cli *cli, int64_t tenant,
     return err;
 }
 
-struct err tenants_write_file(struct cli *cli)
+struct err tenants_write_file(struct cli *cli, bool *whole)
 {
-    size_t count;
-    TRY(endpoint_store_write_file(cli->pg, &cli->config, &count));
-    printf("%s holds %zu endpoint%s; ", cli->config.endpoints_file, count, count == 1 ? "" : "s");
+    struct endpoint_store_written written;
+    struct err err = endpoint_store_write_file(cli->pg, &cli->config, &written);
+    if (err_failed(&err))
+        return err_make(err.code,
+                        "%.150s; the database has it all: whopline tenants endpoints "
+                        "writes the file again",
+                        err_text(&err));
+    printf("%s holds %zu endpoint%s; ", cli->config.endpoints_file, written.count,
+           written.count == 1 ? "" : "s");
     printf("ingest reads it within a second (ENDPOINTS_WATCH_MS), or at once when it is sent "
            "SIGHUP\n");
+    *whole = !err_failed(&written.why);
+    if (!*whole)
+        fprintf(stderr, "%s\n%zu stay as the file had them, %zu are left out\n",
+                err_text(&written.why), written.kept, written.left_out);
     return ERR_NONE;
 }

@@ -23,26 +23,52 @@
     " found_jobs AS (SELECT j.* FROM events e JOIN jobs j ON j.event_id = e.id"                    \
     "  UNION SELECT * FROM jobs WHERE id = (SELECT uuid FROM wanted)),"
 
-/* Money: the payments of these events, of that id or user, and what followed from them. The events
- * of an old payment may be gone; then the payments themselves are searched. */
+/* Money: the payments of these events, of that id, user or order, and what followed from them. The
+ * events of an old payment may be gone; then the payments themselves are searched. */
 #define FOUND_PAYMENTS                                                                             \
     "accounts AS (SELECT a.* FROM tenants x JOIN credit_accounts a ON a.tenant_id = x.id"          \
     "  AND a.owner_type = 'whop_user' AND a.owner_id = $1),"                                       \
+    " named_orders AS (SELECT * FROM credit_orders WHERE id = (SELECT uuid FROM wanted)"           \
+    "  UNION SELECT o.* FROM tenants x JOIN credit_orders o ON o.tenant_id = x.id"                 \
+    "  AND o.whop_checkout_id = $1"                                                                \
+    "  UNION SELECT o.* FROM accounts a JOIN credit_orders o ON o.account_id = a.id),"             \
     " found_payments AS (SELECT p.* FROM tenants x JOIN payments p ON p.tenant_id = x.id"          \
     "  AND p.whop_payment_id = $1"                                                                 \
     "  UNION SELECT p.* FROM events e JOIN payments p ON p.tenant_id = e.tenant_id"                \
     "  AND p.whop_payment_id = e.payment_id"                                                       \
+    "  UNION SELECT p.* FROM named_orders o JOIN payments p ON p.order_id = o.id"                  \
+    "  UNION SELECT p.* FROM accounts a JOIN credit_transactions t ON t.account_id = a.id"         \
+    "  JOIN payments p ON p.tenant_id = t.tenant_id AND p.whop_payment_id = t.whop_payment_id"     \
     "  UNION SELECT * FROM payments WHERE NOT EXISTS (SELECT 1 FROM events)"                       \
     "  AND (whop_user_id = $1 OR whop_membership_id = $1)),"                                       \
+    " orders AS (SELECT * FROM named_orders"                                                       \
+    "  UNION SELECT o.* FROM found_payments p JOIN credit_orders o ON o.id = p.order_id),"         \
     " ledger AS (SELECT t.*, a.owner_id FROM accounts a"                                           \
     "  JOIN credit_transactions t ON t.account_id = a.id"                                          \
     "  UNION SELECT t.*, a.owner_id FROM found_payments p JOIN credit_transactions t"              \
-    "  ON t.tenant_id = p.tenant_id AND t.source_type = 'payment'"                                 \
-    "  AND t.source_id = p.whop_payment_id JOIN credit_accounts a ON a.id = t.account_id),"        \
+    "  ON t.tenant_id = p.tenant_id AND t.whop_payment_id = p.whop_payment_id"                     \
+    "  JOIN credit_accounts a ON a.id = t.account_id"                                              \
+    "  UNION SELECT t.*, a.owner_id FROM orders o JOIN credit_transactions t"                      \
+    "  ON t.tenant_id = o.tenant_id AND t.source_type = 'order' AND t.source_id = o.id::text"      \
+    "  JOIN credit_accounts a ON a.id = t.account_id),"
+
+#define FOUND_REST                                                                                 \
     " reviews AS (SELECT r.* FROM credit_review r WHERE r.whop_payment_id = $1"                    \
     "  OR (r.tenant_id, r.whop_payment_id) IN"                                                     \
     "  (SELECT tenant_id, whop_payment_id FROM found_payments)"                                    \
-    "  OR (r.tenant_id, r.whop_payment_id) IN (SELECT tenant_id, payment_id FROM events))"
+    "  OR (r.tenant_id, r.whop_payment_id) IN (SELECT tenant_id, payment_id FROM events)),"        \
+    " paid_ids AS (SELECT tenant_id, whop_payment_id AS id FROM found_payments"                    \
+    "  UNION SELECT tenant_id, payment_id FROM events WHERE payment_id IS NOT NULL),"              \
+    " found_refunds AS (SELECT f.* FROM paid_ids i JOIN refunds f ON f.tenant_id = i.tenant_id"    \
+    "  AND f.whop_payment_id = i.id UNION SELECT f.* FROM tenants x JOIN refunds f"                \
+    "  ON f.tenant_id = x.id AND f.whop_refund_id = $1),"                                          \
+    " found_disputes AS (SELECT d.* FROM paid_ids i JOIN disputes d ON d.tenant_id = i.tenant_id"  \
+    "  AND d.whop_payment_id = i.id UNION SELECT d.* FROM tenants x JOIN disputes d"               \
+    "  ON d.tenant_id = x.id AND d.whop_dispute_id = $1),"                                         \
+    " notices AS (SELECT n.* FROM credit_notices n JOIN (SELECT tenant_id, id FROM paid_ids"       \
+    "  UNION SELECT tenant_id, whop_dispute_id FROM found_disputes) about"                         \
+    "  ON n.tenant_id = about.tenant_id AND n.about = about.id),"                                  \
+    " holds AS (SELECT h.* FROM accounts a JOIN credit_holds h ON h.account_id = a.id)"
 
 #define FOUND_CALLS                                                                                \
     ", found_calls AS (SELECT * FROM outbound WHERE job_id IN (SELECT id FROM found_jobs))"
@@ -75,15 +101,43 @@
     "  || coalesce(' ' || currency, '') || coalesce(', plan ' || whop_plan_id, '')"                \
     "  || coalesce(', pack ' || pack_id, '') || coalesce(', user ' || whop_user_id, '')"           \
     "  FROM found_payments"                                                                        \
-    " UNION ALL SELECT created_at, 7, 'ledger', id::text,"                                         \
+    " UNION ALL SELECT created_at, 7 + row_number() OVER (ORDER BY id) / 1000000.0, 'ledger', "    \
+    "id::text,"                                                                                    \
     "  CASE WHEN amount > 0 THEN '+' ELSE '' END || to_char(amount, 'FM999,999,999,990')"          \
     "  || ' credits (' || kind || ') for ' || owner_id || ', balance '"                            \
     "  || to_char(balance_after, 'FM999,999,999,990') || ', by ' || source_type || ' '"            \
-    "  || source_id || coalesce(', flag ' || flag, '') FROM ledger"                                \
+    "  || source_id || coalesce(', flag ' || flag, '') || CASE WHEN source_type = 'payment'"       \
+    "  AND kind = 'topup' AND actor LIKE 'whopline-%' THEN ''"                                     \
+    "  ELSE ', ' || actor || ': ' || reason END FROM ledger"                                       \
     " UNION ALL SELECT created_at, 7, 'review', whop_payment_id, 'in review: ' || reason"          \
     "  FROM reviews"                                                                               \
-    " UNION ALL SELECT handled_at, 7, 'review', whop_payment_id, state || ' by '"                  \
-    "  || coalesce(handled_by, '?') FROM reviews WHERE handled_at IS NOT NULL"
+    " UNION ALL SELECT handled_at, 8, 'review', whop_payment_id, state || ' by '"                  \
+    "  || coalesce(handled_by, '?') || coalesce(': ' || nullif(note, ''), '') FROM reviews WHERE " \
+    "handled_at IS NOT NULL"
+
+/* Refunds and disputes as they were last told of; their effects are rows of the ledger. */
+#define ORDER_STEPS                                                                                \
+    " UNION ALL SELECT h.at, 6 + row_number() OVER (ORDER BY h.id) / 1000000.0, 'order', "         \
+    "o.id::text, CASE WHEN h.from_state IS NULL"                                                   \
+    "  THEN h.to_state || ': ' || o.plan_name || ', ' || to_char(o.credits_amount,"                \
+    "   'FM999,999,999,990') || ' credits for ' || CASE WHEN scale(trim_scale(o.price)) = 1 THEN " \
+    "round(o.price, 2) ELSE trim_scale(o.price) END || ' ' || o.currency"                          \
+    "   || ' (' || o.payment_method || ')' ELSE h.from_state || ' -> ' || h.to_state END"          \
+    "  || ', by ' || h.actor || CASE WHEN h.reason IN ('', h.to_state) THEN ''"                    \
+    "  ELSE ': ' || h.reason END FROM orders o JOIN credit_order_history h ON h.order_id = o.id"   \
+    " UNION ALL SELECT version_at, 6, 'refund', whop_refund_id, status"                            \
+    "  || coalesce(', ' || amount_text, '') || coalesce(' ' || currency, '') || ' of '"            \
+    "  || whop_payment_id FROM found_refunds"                                                      \
+    " UNION ALL SELECT version_at, 6, 'dispute', whop_dispute_id, status"                          \
+    "  || coalesce(', ' || amount_text, '') || coalesce(' ' || currency, '') || ' of '"            \
+    "  || whop_payment_id FROM found_disputes"                                                     \
+    " UNION ALL SELECT created_at, 8, 'notice', about, kind || ', to be told to ' || audience"     \
+    "  FROM notices"                                                                               \
+    " UNION ALL SELECT created_at, 7, 'hold', request_id, 'held '"                                 \
+    "  || to_char(amount, 'FM999,999,999,990') || ' credits: ' || reason FROM holds"               \
+    " UNION ALL SELECT ended_at, 7, 'hold', request_id, state"                                     \
+    "  || CASE WHEN captured > 0 THEN ' ' || captured ELSE '' END FROM holds"                      \
+    "  WHERE ended_at IS NOT NULL"
 
 #define CALL_STEPS                                                                                 \
     " UNION ALL SELECT created_at, 6, 'call', 'outbound ' || id, operation || ' of '"              \
@@ -96,9 +150,10 @@
 /* In parts: ISO C does not promise longer literals than 4,095 characters. */
 static void add_query(struct buf *out)
 {
-    buf_add_text(out, "WITH " FOUND_EVENTS FOUND_PAYMENTS FOUND_CALLS);
-    buf_add_text(out, " SELECT at, what, id, text FROM (" EVENT_STEPS JOB_STEPS MONEY_STEPS);
-    buf_add_text(out, CALL_STEPS ") steps ORDER BY at, rank, id");
+    buf_add_text(out, "WITH " FOUND_EVENTS FOUND_PAYMENTS);
+    buf_add_text(out, FOUND_REST FOUND_CALLS " SELECT at, what, id, text FROM (" EVENT_STEPS);
+    buf_add_text(out, JOB_STEPS MONEY_STEPS);
+    buf_add_text(out, ORDER_STEPS CALL_STEPS ") steps ORDER BY at, rank, id");
 }
 
 static struct err ask(struct cli *cli, const char *id, bool json)
@@ -166,10 +221,10 @@ static int run(struct cli *cli, int count, char **words)
 const struct cli_command command_trace = {
     .name = "trace",
     .usage = "ID [--json]",
-    .purpose = "what is known about an event, payment, membership, user or job",
-    .help =
-        "\"He paid, where are his credits?\" ID is an event's id or webhook-id, or the id of a\n"
-        "payment, membership, user or job. Shows the steps PostgreSQL knows of, in the order they\n"
-        "happened; what is still in Redis alone is not among them.\n",
+    .purpose = "what is known about an order, payment, user, event or job",
+    .help = "\"He paid, where are his credits?\" ID is the id of an order, payment, refund,\n"
+            "dispute, checkout, membership, user or job, or an event's id or webhook-id. Shows the "
+            "steps PostgreSQL knows of, in the order they\n"
+            "happened; what is still in Redis alone is not among them.\n",
     .run = run,
 };

@@ -131,6 +131,34 @@ void endpoint_table_reload(struct endpoint_table *table)
     arena_close(&fresh.arena);
 }
 
+static void note_secret(const struct err *err)
+{
+    if (err_failed(err))
+        log_error(MODULE, "webhook secret not usable, the one before stays in force",
+                  LOG_TEXT("why", err_text(err)));
+    else
+        log_info(MODULE, "webhook secret read");
+}
+
+void endpoint_table_reread_secret(struct endpoint_table *table)
+{
+    struct signature_keys *keys = NULL;
+    struct buf problems = {0};
+    char *secrets = config_reread_secret("WHOP_WEBHOOK_SECRET", &problems);
+    if (secrets == NULL)
+        return;
+    struct err err = problems.len > 0
+                         ? err_make(ERR_CONFIG, "%.*s", (int)problems.len - 1, buf_text(&problems))
+                         : signature_keys_new(secrets, &keys);
+    if (!err_failed(&err)) {
+        signature_keys_free(table->fallback.keys);
+        table->fallback.keys = keys;
+    }
+    note_secret(&err);
+    seal_wipe_text(secrets);
+    buf_close(&problems);
+}
+
 static void on_changed(uv_fs_poll_t *watch, int status, const uv_stat_t *before,
                        const uv_stat_t *now)
 {

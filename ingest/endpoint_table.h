@@ -5,7 +5,8 @@
  * The default one (/webhooks/whop and the seeds' paths) comes from the settings; the others,
  * /webhooks/whop/<name>, from ENDPOINTS_FILE, which may also have one named "default" that goes
  * before the settings'. The file is read at start, on SIGHUP, and when it has changed; one that
- * cannot be used changes nothing, and a line of level error says so.
+ * cannot be used changes nothing, and a line of level error says so. WHOP_WEBHOOK_SECRET_FILE is
+ * read again on SIGHUP, likewise.
  *
  * An endpoint found is valid until the loop's next turn: look it up again after waiting. Loop
  * thread. */
@@ -43,6 +44,9 @@ void endpoint_table_unwatch(struct endpoint_table *table); /* harmless where it 
 void endpoint_table_close(struct endpoint_table *table);   /* after the loop's end */
 
 void endpoint_table_reload(struct endpoint_table *table);
+/* For SIGHUP: WHOP_WEBHOOK_SECRET, where it comes from a file. What cannot be used changes nothing,
+ * and a line of level error says so. */
+void endpoint_table_reread_secret(struct endpoint_table *table);
 
 /* The endpoint of a path. NULL: none; *ours tells whether the path is one of ours at all. */
 const struct endpoint *endpoint_table_find(const struct endpoint_table *table, struct span path,

@@ -186,6 +186,7 @@ static void on_reload(void *data)
 {
     struct ingest *ingest = data;
     endpoint_table_reload(&ingest->webhook.endpoints);
+    endpoint_table_reread_secret(&ingest->webhook.endpoints);
 }
 
 static struct err start(struct ingest *ingest)

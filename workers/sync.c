@@ -1,12 +1,13 @@
-/* whopline-sync: keeps tenants able to work.
+/* whopline-sync: what is asked of Whop by the clock.
  *
- * Tokens are refreshed before they expire, and a tenant whose credential lacked a permission is
- * asked about again. A schedule's job belongs to no tenant: it inserts one for each that needs it.
- */
+ * Tokens are refreshed before they expire, a tenant whose credential lacked a permission is asked
+ * about again, and Whop's books are laid beside ours. A schedule's job belongs to no tenant: it
+ * inserts one for each that needs it. */
 #include "base/log.h"
 #include "runtime/outside_face.h"
 #include "runtime/worker.h"
 #include "service/permissions.h"
+#include "service/reconcile.h"
 #include "service/tenant.h"
 #include "service/tenant_sweep.h"
 #include "service/tenant_whop.h"
@@ -42,15 +43,31 @@ static struct err end(struct slot *slot, enum job_state state, const char *reaso
     return slot_commit(slot, state, reason);
 }
 
+/* A tenant that cannot be served until somebody has set it right: the schedule comes back anyway,
+ * so that a parked job for each time would only pile up. */
+static struct err end_without(struct slot *slot, struct err err)
+{
+    enum err_class class = err_class_of(err.code);
+    if (class != ERR_CLASS_AUTH && class != ERR_CLASS_PARK)
+        return err;
+    if (err.code == ERR_TENANT_REAUTH) /* the tenant's status tells */
+        return end(slot, JOB_STATE_SKIPPED, "reauth_required");
+    log_warning("sync", "nothing can be done for a tenant", LOG_INT("tenant", slot->job->tenant),
+                LOG_TEXT("error", err_text(&err)));
+    return end(slot, JOB_STATE_SKIPPED, err_name(err.code));
+}
+
 /* --- tokens ---------------------------------------------------------------------------------- */
 
 static struct err sweep_tokens(struct slot *slot)
 {
     struct tenant_ids *expiring = arena_alloc(&slot->arena, sizeof *expiring);
     size_t moved;
-    TRY(tenant_sweep_stranded(slot->db, ACTOR, &moved));
+    struct err stranded = tenant_sweep_stranded(slot->db, ACTOR, &moved);
     if (moved > 0)
         log_info("sync", "what had been left behind goes on", LOG_INT("rows", moved));
+    if (err_failed(&stranded)) /* some tenant's; the next sweep tries again, tokens do not wait */
+        log_warning("sync", "something stays behind", LOG_TEXT("error", err_text(&stranded)));
     TRY(tenant_sweep_expiring(slot->db, slot->config, expiring));
     return fan_out(slot, expiring);
 }
@@ -64,9 +81,8 @@ static struct err refresh_token(struct slot *slot, const void *payload)
     /* Opening it is all: what is about to expire is refreshed then. */
     struct err err = tenant_whop_open(&client, slot->db, slot->outside, &slot->arena,
                                       slot->job->tenant, CREDENTIAL_FOR_CHECK);
-    if (err.code == ERR_TENANT_REAUTH) /* the tenant's status tells */
-        return end(slot, JOB_STATE_SKIPPED, "reauth_required");
-    TRY(err);
+    if (err_failed(&err))
+        return end_without(slot, err);
     TRY(tenant_whop_close(&client, ERR_NONE));
     return end(slot, JOB_STATE_DONE, "");
 }
@@ -95,22 +111,132 @@ static struct err check_tenant(struct slot *slot, const void *payload)
         permissions_check(slot->db, slot->outside, &slot->arena, slot->job->tenant, ACTOR, &found);
     bool lacks = found.missing.len > 0;
     buf_close(&found.missing);
-    if (err.code == ERR_TENANT_REAUTH)
-        return end(slot, JOB_STATE_SKIPPED, "reauth_required");
-    TRY(err);
+    if (err_failed(&err))
+        return end_without(slot, err);
     if (found.active)
         TRY(release(slot));
     return end(slot, JOB_STATE_DONE, lacks ? "permission_missing" : "");
 }
 
+/* --- books ----------------------------------------------------------------------------------- */
+
+enum { OPEN_ORDERS_MAX = 200 };
+
+static struct err make_job(struct slot *slot, enum job_kind kind, const struct books *books,
+                           struct outgoing *out)
+{
+    struct buf packed = {0};
+    struct err err = payload_encode(PAYLOAD_books, books, &packed);
+    *out = (struct outgoing){
+        .kind = kind,
+        .tenant = slot->job->tenant,
+        .key = slot->job->key,
+        .event_id = "",
+        .trace = slot->job->trace,
+        .occurred_ms = slot->job->occurred_ms,
+        .version = job_type(kind)->version,
+        .bulk = true,
+        .payload = {arena_copy(&slot->arena, packed.ptr, packed.len), packed.len},
+    };
+    buf_close(&packed);
+    return err;
+}
+
+/* Begins a run with its first page, and asks about each order that is still open. */
+static struct err open_books(struct slot *slot, const char *kind)
+{
+    struct outgoing *jobs = arena_alloc(&slot->arena, (OPEN_ORDERS_MAX + 1) * sizeof *jobs);
+    const char **orders;
+    size_t count = 0;
+    size_t order_count;
+    int64_t run;
+    TRY(pg_begin(slot->db));
+    TRY(reconcile_begin(slot->db, slot->job->tenant, kind, &run));
+    if (run == 0)
+        return slot_commit(slot, JOB_STATE_SKIPPED, "one_is_under_way");
+    TRY(make_job(slot, JOB_sync_books_page, &(struct books){.run = run, .cursor = "", .order = ""},
+                 &jobs[count++]));
+    TRY(reconcile_list_open_orders(slot->db, &slot->arena, slot->job->tenant, OPEN_ORDERS_MAX,
+                                   &orders, &order_count));
+    for (size_t i = 0; i < order_count; i++)
+        TRY(make_job(slot, JOB_sync_open_order, &(struct books){.cursor = "", .order = orders[i]},
+                     &jobs[count++]));
+    TRY(slot_add_jobs(slot, jobs, count));
+    return slot_commit(slot, JOB_STATE_DONE, "");
+}
+
+static struct err start_books(struct slot *slot, const char *kind)
+{
+    if (slot->job->tenant != 0)
+        return open_books(slot, kind);
+    struct tenant_ids *selling = arena_alloc(&slot->arena, sizeof *selling);
+    TRY(tenant_sweep_selling(slot->db, slot->config, selling));
+    return fan_out(slot, selling);
+}
+
+static struct err books(struct slot *slot, const void *payload)
+{
+    (void)payload;
+    return start_books(slot, "recent");
+}
+
+static struct err books_window(struct slot *slot, const void *payload)
+{
+    (void)payload;
+    return start_books(slot, "window");
+}
+
+static struct err books_page(struct slot *slot, const void *payload)
+{
+    const struct books *page = payload;
+    const struct reconcile_page wanted = {page->run, page->page, page->cursor};
+    struct reconcile_result result;
+    struct outgoing next;
+    TRY(reconcile_take_page(slot->db, slot->outside, &slot->arena, slot->job->tenant, &wanted,
+                            &result));
+    if (result.taken)
+        return slot_commit(slot, JOB_STATE_SKIPPED, "page_taken");
+    if (result.more) {
+        const struct books rest = {
+            .run = page->run, .page = page->page + 1, .cursor = result.next, .order = ""};
+        TRY(make_job(slot, JOB_sync_books_page, &rest, &next));
+        TRY(slot_add_jobs(slot, &next, 1));
+    }
+    return slot_commit(slot, JOB_STATE_DONE, "");
+}
+
+static struct err open_order(struct slot *slot, const void *payload)
+{
+    const struct books *asked = payload;
+    TRY(reconcile_take_order(slot->db, slot->outside, &slot->arena, slot->job->tenant,
+                             asked->order));
+    return slot_commit(slot, JOB_STATE_DONE, "");
+}
+
+static struct err prove_ledger(struct slot *slot, const void *payload)
+{
+    size_t wrong;
+    (void)payload;
+    TRY(reconcile_prove(slot->db, &wrong));
+    return end(slot, JOB_STATE_DONE,
+               wrong == 0
+                   ? ""
+                   : arena_printf(&slot->arena, "%zu accounts differ from their ledger", wrong));
+}
+
 static const struct handler handlers[] = {
     {JOB_sync_refresh_token, .handle = refresh_token},
     {JOB_sync_check_tenant, .handle = check_tenant},
+    {JOB_sync_books, .handle = books},
+    {JOB_sync_books_window, .handle = books_window},
+    {JOB_sync_books_page, .handle = books_page},
+    {JOB_sync_open_order, .handle = open_order},
+    {JOB_sync_prove_ledger, .handle = prove_ledger},
 };
 
 static const struct worker sync_worker = {
     .name = "whopline-sync",
-    .purpose = "refreshes tenants' tokens and looks after their permissions",
+    .purpose = "asks Whop by the clock: tokens, permissions, books",
     .queue = QUEUE_sync,
     .handlers = handlers,
     .handler_count = ARRAY_LEN(handlers),

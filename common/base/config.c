@@ -107,11 +107,30 @@ static void wipe_variable(const char *name)
     unsetenv(name);
 }
 
+/* Files that were not looked at, because another name came first, are not looked at later either:
+ * config_reread_secret finds what is in force. */
+static void forget_files(const char *name, bool *found)
+{
+    char file_name[128];
+    const char *value = getenv(name);
+    snprintf(file_name, sizeof file_name, "%s_FILE", name);
+    const char *path = getenv(file_name);
+    *found = *found || (value != NULL && value[0] != '\0');
+    if (*found)
+        unsetenv(file_name);
+    *found = *found || (path != NULL && path[0] != '\0');
+}
+
 void config_wipe_environment(void)
 {
     for (size_t i = 0; i < ARRAY_LEN(settings); i++) {
+        bool found = false;
         if (settings[i].type != SETTING_SECRET)
             continue;
+        forget_files(settings[i].name, &found);
+        for (size_t k = 0; k < ARRAY_LEN(aliases); k++)
+            if (strcmp(aliases[k].name, settings[i].name) == 0)
+                forget_files(aliases[k].other, &found);
         wipe_variable(settings[i].name);
         for (size_t k = 0; k < ARRAY_LEN(aliases); k++)
             if (strcmp(aliases[k].name, settings[i].name) == 0)
@@ -214,6 +233,20 @@ static char *read_value(const struct reader *reader, const struct setting *setti
     for (size_t i = 0; value == NULL && i < ARRAY_LEN(aliases); i++)
         if (strcmp(aliases[i].name, setting->name) == 0)
             value = read_name(reader, aliases[i].other, secret);
+    return value;
+}
+
+char *config_reread_secret(const char *name, struct buf *problems)
+{
+    const struct reader reader = {config_getenv, NULL, problems};
+    const struct setting setting = {.type = SETTING_SECRET, .name = name};
+    char *value = read_value(&reader, &setting);
+    if (value != NULL && problems->len == 0) {
+        if (value[0] == '\0')
+            buf_printf(problems, "%s_FILE: the file is empty\n", name);
+        else if (is_placeholder(value))
+            buf_printf(problems, "%s holds a placeholder, not a real value\n", name);
+    }
     return value;
 }
 

@@ -48,6 +48,10 @@ const char *config_getenv(const char *name, void *context);
  * inherits them. Before there are threads. */
 void config_wipe_environment(void);
 
+/* A secret that came from a file, read again: NULL if it did not come from one; the caller wipes
+ * and frees it. What is wrong is a line in problems, without the value. */
+char *config_reread_secret(const char *name, struct buf *problems);
+
 /* Generated texts. */
 void config_write_help(enum config_program program, struct buf *out); /* for --help */
 void config_write_example(struct buf *out);                           /* deploy/env.example */

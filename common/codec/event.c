@@ -364,23 +364,38 @@ static const char *lower(const char *text, struct arena *arena)
 }
 
 /* An amount is a number, or an object with its own currency, which then is the amount's. */
-static void read_amount(const struct reading *reading, const struct data *data)
+static const char *read_money(const struct reading *reading, const struct json_value *value,
+                              const char **currency)
+{
+    static const char *const members[] = {"amount", "currency"};
+    const struct json_value *money[ARRAY_LEN(members)] = {value, NULL};
+    if (json_is_object(value))
+        event_pick(reading, value, members, ARRAY_LEN(members), money);
+    *currency = event_text(reading, money[1]);
+    return event_text(reading, money[0]);
+}
+
+static void read_amounts(const struct reading *reading, const struct data *data)
 {
     static const enum data_member amounts[] = {DATA_total, DATA_final_amount, DATA_amount};
-    static const char *const members[] = {"amount", "currency"};
     struct event *event = reading->event;
     const char *currency = "";
-    for (size_t i = 0; i < ARRAY_LEN(amounts) && text_is_empty(event->amount); i++) {
-        const struct json_value *value = data->at[amounts[i]];
-        const struct json_value *money[ARRAY_LEN(members)] = {value, NULL};
-        if (json_is_object(value))
-            event_pick(reading, value, members, ARRAY_LEN(members), money);
-        event->amount = event_text(reading, money[0]);
-        currency = event_text(reading, money[1]);
-    }
+    const char *same;
+    for (size_t i = 0; i < ARRAY_LEN(amounts) && text_is_empty(event->amount); i++)
+        event->amount = read_money(reading, data->at[amounts[i]], &currency);
     if (text_is_empty(currency))
         currency = event_text(reading, data->at[DATA_currency]);
     event->currency = lower(currency, reading->arena);
+    event->refunded = read_money(reading, data->at[DATA_refunded_amount], &same);
+}
+
+static void read_email(const struct reading *reading, const struct data *data)
+{
+    struct event *event = reading->event;
+    if (json_is_object(data->at[DATA_user]))
+        event->email = event_hint(reading, event_member(reading, data->at[DATA_user], "email"));
+    event->email = event_either(event->email, event_hint(reading, data->at[DATA_customer_email]));
+    event->email = event_either(event->email, event_hint(reading, data->at[DATA_email]));
 }
 
 static void read_metadata(const struct reading *reading, const struct json_value *metadata)
@@ -406,7 +421,8 @@ static void read_details(const struct reading *reading, const struct data *data)
     event->status = event_text(reading, data->at[DATA_status]);
     event->substatus = event_text(reading, data->at[DATA_substatus]);
     event->billing_reason = event_text(reading, data->at[DATA_billing_reason]);
-    read_amount(reading, data);
+    read_amounts(reading, data);
+    read_email(reading, data);
     read_metadata(reading, data->at[DATA_metadata]);
 }
 

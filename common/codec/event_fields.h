@@ -46,6 +46,9 @@ struct reading {
     X(final_amount)                                                                                \
     X(amount)                                                                                      \
     X(currency)                                                                                    \
+    X(refunded_amount)                                                                             \
+    X(email)                                                                                       \
+    X(customer_email)                                                                              \
     X(metadata)                                                                                    \
     X(created_at)                                                                                  \
     X(updated_at)                                                                                  \

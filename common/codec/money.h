@@ -20,4 +20,17 @@ enum money_sign {
 
 enum money_sign money_sign(const char *amount);
 
+/* Whether two plain amounts are the same number ("4.5" and "4.50"); false if one is not plain. */
+bool money_is_equal(const char *one, const char *other);
+
+/* Decimals a currency has (ISO 4217): 2 but for those that are known to have none or three. */
+int money_decimals(const char *currency);
+
+/* "7.50" in usd is 750 minor units. False if it is no such number, or has more decimals than the
+ * currency. */
+bool money_parse_minor(const char *amount, const char *currency, int64_t *out_minor);
+
+enum { MONEY_TEXT_SIZE = 24 };
+void money_format_minor(int64_t minor, const char *currency, char out[MONEY_TEXT_SIZE]);
+
 #endif

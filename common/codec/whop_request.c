@@ -175,6 +175,17 @@ struct err whop_body_refund(const char *amount, struct buf *out)
     return ERR_NONE;
 }
 
+void whop_body_revoke(const char *client_id, const char *client_secret, const char *token,
+                      struct buf *out)
+{
+    struct json_writer writer = {.out = out};
+    json_begin_object(&writer, NULL);
+    json_put_text(&writer, "token", token);
+    json_put_text(&writer, "client_id", client_id);
+    put_text(&writer, "client_secret", client_secret);
+    json_end_object(&writer);
+}
+
 void whop_body_refresh(const char *client_id, const char *client_secret, const char *refresh_token,
                        struct buf *out)
 {

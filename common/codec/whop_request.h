@@ -65,5 +65,7 @@ MUST_CHECK struct err whop_body_refund(const char *amount, struct buf *out);
 /* client_secret: NULL for an app without one. */
 void whop_body_refresh(const char *client_id, const char *client_secret, const char *refresh_token,
                        struct buf *out);
+void whop_body_revoke(const char *client_id, const char *client_secret, const char *token,
+                      struct buf *out);
 
 #endif

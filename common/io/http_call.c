@@ -171,6 +171,8 @@ static const char *describe(const struct http_call *call, CURLcode result)
 {
     if (call->refused && result == CURLE_COULDNT_CONNECT)
         return "the address is of a private network, which HTTP_ALLOW_PRIVATE=false refuses";
+    if (call->broken)
+        return "a header or the method has a line end in it, which would begin another header";
     if (call->late)
         return "this process stood still, and its time was over";
     if (call->too_large)
@@ -207,6 +209,7 @@ void http_call_finish(struct http_call *call, int result)
     curl_easy_getinfo(call->easy, CURLINFO_RESPONSE_CODE, &status);
     bool answered = result == CURLE_OK && call->head_done && status >= 200; /* 1xx announce one */
     call->response.status = (int)status;
+    call->went_well = answered;
     finish(call, answered, answered ? "" : describe(call, (CURLcode)result));
 }
 
@@ -217,6 +220,15 @@ void http_call_finish_cancelled(struct http_call *call)
 }
 
 /* --- life ------------------------------------------------------------------------------------ */
+
+/* libcurl sends them as they are. It looks after URLs itself. */
+static bool has_line_ends(const struct http_request *request)
+{
+    bool found = strpbrk(request->method, "\r\n") != NULL;
+    for (size_t i = 0; i < request->header_count; i++)
+        found |= strpbrk(request->headers[i], "\r\n") != NULL;
+    return found;
+}
 
 static struct curl_slist *make_headers(const struct http_request *request)
 {
@@ -286,6 +298,36 @@ static void set_options(struct http_call *call, const struct http_request *reque
     curl_easy_setopt(easy, CURLOPT_WRITEDATA, call);
 }
 
+static CURL *take_easy(struct http_client *client)
+{
+    if (client->idle_count > 0)
+        return client->idle[--client->idle_count];
+    CURL *easy = curl_easy_init();
+    REQUIRE(easy != NULL);
+    return easy;
+}
+
+/* Used again only if the call went well: libcurl 8.14 leaks where a handle is used again after a
+ * name could not be resolved. Connections are the multi handle's. */
+static void give_easy_back(struct http_call *call)
+{
+    struct http_client *client = call->client;
+    if (!call->went_well || client->idle_count == client->options.max_connections) {
+        curl_easy_cleanup(call->easy);
+        return;
+    }
+    curl_easy_reset(call->easy); /* nothing of this call stays: texts, callbacks, figures */
+    client->idle[client->idle_count++] = call->easy;
+}
+
+void http_call_free_idle(struct http_client *client)
+{
+    while (client->idle_count > 0)
+        curl_easy_cleanup(client->idle[--client->idle_count]);
+    free(client->idle);
+    client->idle = NULL;
+}
+
 struct http_call *http_call_new(struct http_client *client, const struct http_request *request)
 {
     struct http_call *call = mem_zalloc(sizeof *call);
@@ -299,11 +341,9 @@ struct http_call *http_call_new(struct http_client *client, const struct http_re
         memcpy(copy, request->body.ptr, request->body.len);
         call->body = (struct span){copy, request->body.len};
     }
+    call->broken = has_line_ends(request);
     call->headers = make_headers(request);
-    /* A handle of its own each time: libcurl 8.14 leaks where one is used again after a name could
-     * not be resolved. Connections are the multi handle's, and kept. */
-    call->easy = curl_easy_init();
-    REQUIRE(call->easy != NULL);
+    call->easy = take_easy(client);
     set_options(call, request);
     set_security(call);
     set_method(call, request);
@@ -312,7 +352,7 @@ struct http_call *http_call_new(struct http_client *client, const struct http_re
 
 void http_call_free(struct http_call *call)
 {
-    curl_easy_cleanup(call->easy);
+    give_easy_back(call);
     curl_slist_free_all(call->headers);
     free((char *)(uintptr_t)call->body.ptr);
     free(call);

@@ -190,6 +190,7 @@ struct err http_client_new(const struct http_client_options *options, struct htt
     struct http_client *client = mem_zalloc(sizeof *client);
     client->options = *options;
     client->ca_file = own_ca ? mem_strdup(options->ca_file) : NULL;
+    client->idle = mem_zalloc(options->max_connections * sizeof *client->idle);
     client->multi = curl_multi_init();
     REQUIRE(client->multi != NULL);
     curl_multi_setopt(client->multi, CURLMOPT_SOCKETFUNCTION, on_curl_socket);
@@ -217,6 +218,7 @@ static void close_for_good(struct http_client *client)
 {
     if (client->closed)
         return;
+    http_call_free_idle(client);
     curl_multi_cleanup(client->multi); /* closes kept connections */
     client->closed = true;
     uv_close((uv_handle_t *)&client->timer, on_timer_closed);
@@ -251,6 +253,12 @@ struct http_call *http_client_start(struct http_client *client, const struct htt
         client->running->prev = call;
     client->running = call;
     client->in_flight++;
+    if (call->broken) {
+        http_call_finish(call, CURLE_BAD_FUNCTION_ARGUMENT);
+        end_call(call);
+        deliver_soon(client);
+        return call;
+    }
     /* Asks for the timer, which does all the rest. */
     REQUIRE(curl_multi_add_handle(client->multi, call->easy) == CURLM_OK);
     return call;

@@ -11,7 +11,8 @@
  *
  *   NOT_BEGUN  libcurl never asked for the first byte of the body (of a request without one: it
  *              never gave a byte of it to the connection): no name, no connection, no valid
- *              certificate, an address that is refused, cancelled while waiting
+ *              certificate, an address that is refused, a header with a line end in it, cancelled
+ *              while waiting
  *   LOST       it did, and no complete answer came: time-out, reset, an answer cut short or larger
  *              than body_max_bytes, cancelled meanwhile. What the other side did is not known
  *   ANSWERED   a complete answer, whatever its status (one without a length is complete when the

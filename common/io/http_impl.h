@@ -10,6 +10,8 @@ struct http_client {
     struct http_client_options options;
     char *ca_file; /* NULL: the system's */
     void *multi;
+    void **idle; /* easy handles that may be used again; room for max_connections */
+    size_t idle_count;
     uv_timer_t timer;   /* libcurl's */
     uv_timer_t deliver; /* brings callbacks that are due */
     size_t handles;     /* of libuv, not closed yet */
@@ -28,6 +30,7 @@ struct http_call {
     void *data;
 
     void *easy;
+    bool went_well; /* the easy handle may be used again */
     void *headers;
     struct span body; /* a copy */
     size_t body_sent;
@@ -37,6 +40,7 @@ struct http_call {
     int64_t begin_by_ms; /* as in the request */
     bool late;           /* it would have begun after that */
     bool refused;        /* an address that is not public */
+    bool broken;         /* a header with a line end in it: not to be sent */
     bool head_done;      /* of the answer */
     bool too_large;
     size_t head_bytes;
@@ -51,5 +55,6 @@ struct http_call *http_call_new(struct http_client *client, const struct http_re
 void http_call_finish(struct http_call *call, int result);
 void http_call_finish_cancelled(struct http_call *call);
 void http_call_free(struct http_call *call); /* not the response's body, which is the callee's */
+void http_call_free_idle(struct http_client *client); /* all handles that were kept */
 
 #endif

@@ -8,6 +8,7 @@ enum {
     SCHEDULES_MS = 500, /* of a round, for schedules; about a thousand firings */
     TIMERS_MS = 500,
     US_PER_MS = 1000,
+    CLOCK_BACK_MS = 5000, /* less than that only makes a slot late by as much */
 };
 
 void duties_init(struct duties *duties, struct pg *pg, const struct config *config,
@@ -77,6 +78,27 @@ static struct err fire_timers(struct duties *duties, bool *more)
     return ERR_NONE;
 }
 
+/* A clock that was ahead has left next slots in the future. Looked for at the start, and when the
+ * database's clock has gone back since the last round. */
+static struct err watch_clock(struct duties *duties)
+{
+    size_t mended = 0;
+    int64_t ahead_ms;
+    TRY(pg_exec(duties->pg, "SELECT (extract(epoch FROM whopline_now()) * 1000)::bigint", NULL, 0));
+    ahead_ms = pg_get_integer(duties->pg, 0, 0) - clock_mono_ms();
+    if (duties->clock_known && ahead_ms > duties->ahead_ms - CLOCK_BACK_MS) {
+        duties->ahead_ms = ahead_ms > duties->ahead_ms ? ahead_ms : duties->ahead_ms;
+        return ERR_NONE;
+    }
+    TRY(schedules_mend(duties->pg, &mended));
+    if (mended > 0)
+        log_warning("schedules", "the clock was put back: next slots are worked out anew",
+                    LOG_INT("schedules", mended));
+    duties->clock_known = true;
+    duties->ahead_ms = ahead_ms;
+    return ERR_NONE;
+}
+
 static struct err sweep_old(struct duties *duties)
 {
     bool more = false;
@@ -95,9 +117,12 @@ struct err duties_round(struct duties *duties, bool *more)
     if (!duties->installed)
         TRY(schedules_install(duties->pg, duties->config->schedules_enabled));
     duties->installed = true;
-    TRY(fire_schedules(duties, more));
-    TRY(fire_timers(duties, more));
-    return sweep_old(duties);
+    TRY(watch_clock(duties));
+    /* The trouble of one is not the others'. */
+    struct err schedules = fire_schedules(duties, more);
+    struct err timers = fire_timers(duties, more);
+    struct err old = sweep_old(duties);
+    return err_failed(&schedules) ? schedules : err_failed(&timers) ? timers : old;
 }
 
 /* --- the page -------------------------------------------------------------------------------- */

@@ -13,6 +13,8 @@ struct duties {
     const struct config *config;
     const bool *stopping; /* a round ends early then */
     bool installed;       /* the built-in schedules are in their table */
+    bool clock_known;     /* ahead_ms is */
+    int64_t ahead_ms;     /* of the database's clock before the monotonic one, at most so far */
     bool retention_waits; /* until retention_ms, of the monotonic clock; else there is more to
                              delete */
     int64_t retention_ms;

@@ -103,7 +103,8 @@ void gate_hold_run(struct slot_thread *thread)
     size_t held = 0;
     struct run *run = &thread->run;
     if (run->jobs[0].job->kind_known && job_type(run->jobs[0].job->known)->life == JOB_LIFE_EVENT)
-        return; /* an event has no tenant yet, and is kept whosever it is */
+        return;              /* an event has no tenant yet, and is kept whosever it is */
+    slot->committed = false; /* of the run before */
     pg_allow(slot->db);
     pg_limit(slot->db, slot->config->max_run_ms);
     if (!gate_look(&thread->slots->gate, slot->db))

@@ -5,35 +5,6 @@
 
 #include <stdlib.h>
 
-/* --- scripts --------------------------------------------------------------------------------- */
-
-/* Outlives its request if that is cancelled. */
-struct eval {
-    struct outside_request *request; /* NULL: nobody waits any more */
-};
-
-static void on_evaluated(const struct err *err, const struct redis_reply *reply, void *data)
-{
-    struct eval *eval = data;
-    struct outside_request *request = eval->request;
-    free(eval);
-    if (request == NULL)
-        return;
-    request->eval = NULL;
-    request->err = err != NULL ? *err : ERR_NONE;
-    for (size_t i = 0; err == NULL && i < request->out_count; i++)
-        request->out[i] = redis_reply_integer(redis_reply_at(reply, i));
-    slot_outside_answer(request);
-}
-
-static void start_eval(struct loop *loop, struct outside_request *request)
-{
-    request->eval = mem_alloc(sizeof *request->eval);
-    request->eval->request = request;
-    redis_eval(loop->redis, request->script, request->key_count, request->args, request->count,
-               on_evaluated, request->eval);
-}
-
 /* --- calls ----------------------------------------------------------------------------------- */
 
 static void on_called(struct http_response *response, void *data)
@@ -43,6 +14,57 @@ static void on_called(struct http_response *response, void *data)
     *request->response = *response;
     slot_outside_answer(request);
 }
+
+static void start_call(struct loop *loop, struct outside_request *request)
+{
+    request->call = http_client_start(loop->http, request->http, on_called, request);
+}
+
+/* --- scripts --------------------------------------------------------------------------------- */
+
+/* Outlives its request if that is cancelled. */
+struct eval {
+    struct loop *loop;
+    struct outside_request *request; /* NULL: nobody waits any more */
+};
+
+static bool call_follows(struct outside_request *request)
+{
+    struct outside_follow *follow = request->follow;
+    if (follow == NULL || err_failed(&request->err) ||
+        !follow->may_go(follow->data, request->script->out))
+        return false;
+    follow->called = true;
+    return true;
+}
+
+static void on_evaluated(const struct err *err, const struct redis_reply *reply, void *data)
+{
+    struct eval eval = *(struct eval *)data;
+    struct outside_request *request = eval.request;
+    free(data);
+    if (request == NULL)
+        return;
+    request->eval = NULL;
+    request->err = err != NULL ? *err : ERR_NONE;
+    for (size_t i = 0; err == NULL && i < request->script->out_count; i++)
+        request->script->out[i] = redis_reply_integer(redis_reply_at(reply, i));
+    if (call_follows(request))
+        start_call(eval.loop, request);
+    else
+        slot_outside_answer(request);
+}
+
+static void start_eval(struct loop *loop, struct outside_request *request)
+{
+    const struct outside_script *script = request->script;
+    request->eval = mem_alloc(sizeof *request->eval);
+    *request->eval = (struct eval){.loop = loop, .request = request};
+    redis_eval(loop->redis, script->script, script->key_count, script->args, script->count,
+               on_evaluated, request->eval);
+}
+
+/* --- requests -------------------------------------------------------------------------------- */
 
 static void refuse(struct outside_request *request)
 {
@@ -66,7 +88,7 @@ static void take(struct loop *loop, struct outside_request *request)
     if (request->kind == OUTSIDE_EVAL)
         start_eval(loop, request);
     else
-        request->call = http_client_start(loop->http, request->http, on_called, request);
+        start_call(loop, request);
 }
 
 static void cancel(struct outside_request *request)

@@ -4,8 +4,12 @@
  * loop does it (outside_face.c) and answers.
  *
  *   slot:  filled in, posted ──────────────────────────────────────────> answered: goes on
- *   loop:       taken ──> EVAL: a script is sent ──> reply, or cancelled ──┘
+ *   loop:       taken ──> EVAL: a script is sent ──> reply, or cancelled ──┤
+ *                     │                                └─ a call follows ──┤
  *                     └─> HTTP: a call is started ──> its callback ────────┘
+ *
+ * Each hand-over from thread to thread costs more than what the loop does for it (tests/bench): so
+ * a call may follow its script without the slot's having been asked.
  *
  * A stop (too long, lease lost, the process ends) cancels: EVAL is answered at once, and the reply
  * meets nobody; a call is answered by its callback, with what became of it. The face is a table so
@@ -21,18 +25,14 @@ struct outside_request {
     enum { OUTSIDE_EVAL, OUTSIDE_HTTP } kind;
     size_t place; /* in the run, of the job that asks */
 
-    size_t script; /* EVAL; the slot's memory, as all pointers */
-    size_t key_count;
-    const struct span *args;
-    size_t count;
-    int64_t *out;
-    size_t out_count;
+    const struct outside_script *script; /* EVAL; the slot's memory, as all pointers */
+    struct outside_follow *follow;       /* EVAL: NULL, or the call that may follow */
     struct err err;
 
-    const struct http_request *http; /* HTTP */
+    const struct http_request *http; /* HTTP, or the call that follows */
     struct http_response *response;
 
-    bool answered; /* with the mailbox's mutex */
+    bool answered; /* with the slot's mutex, as taken */
     /* The loop's. */
     bool taken;
     struct http_call *call;

@@ -137,6 +137,11 @@ static void write_pg(const struct pg_stats *stats, struct metric_page *page)
         if (stats->parked[i] > 0)
             metric_put(page, METRIC_parked, stats->parked[i],
                        i < ERR_CODE_COUNT ? err_name((enum err_code)i) : "unknown", NULL);
+    metric_put(page, METRIC_outbound_parked, stats->calls_parked, NULL, NULL);
+    metric_put(page, METRIC_outbound_unknown, stats->calls_unknown, NULL, NULL);
+    metric_begin(page, METRIC_outbound_unknown_seconds);
+    if (stats->calls_oldest_ms >= 0)
+        metric_put_ms(page, METRIC_outbound_unknown_seconds, stats->calls_oldest_ms, NULL);
     metric_put(page, METRIC_jobs_unrelayed, stats->unrelayed, NULL, NULL);
     metric_put(page, METRIC_jobs_bulk_waiting, stats->bulk_waiting, NULL, NULL);
     metric_begin(page, METRIC_tenant_paused);
@@ -145,6 +150,8 @@ static void write_pg(const struct pg_stats *stats, struct metric_page *page)
                    NULL);
     for (size_t i = 0; i < QUEUE_COUNT; i++)
         metric_put(page, METRIC_queue_paused, stats->queue_paused[i] ? 1 : 0, stream_text(i), NULL);
+    metric_put(page, METRIC_credit_review_open, stats->review_open, NULL, NULL);
+    metric_put(page, METRIC_credit_orders_requested, stats->orders_requested, NULL, NULL);
     metric_begin(page, METRIC_last_event_seconds);
     if (stats->last_event_ms >= 0)
         metric_put_ms(page, METRIC_last_event_seconds, stats->last_event_ms, NULL);

@@ -60,13 +60,17 @@ struct slot_thread {
     struct slot slot;
     struct slots *slots;
     pthread_t thread;
-    pthread_cond_t wake; /* with the mailbox's mutex */
+    /* What it waits for. A mutex of its own: whoever is woken would otherwise queue for the mailbox
+     * behind all others. */
+    pthread_mutex_t mutex;
+    pthread_cond_t wake;
     struct run run;
-    bool busy;    /* the run is the slot's */
-    bool relayed; /* the relay request has been answered */
+    bool busy;    /* with the mutex: the run is the slot's */
+    bool relayed; /* with the mutex: the relay request has been answered */
+    bool ending;  /* with the mutex: it is to end */
     struct relay_request relay;
     struct outside outside;         /* slot.outside, for a worker that calls out */
-    struct outside_request request; /* what it asks of the loop */
+    struct outside_request request; /* with the mutex: what it asks of the loop */
 
     /* Shared. Places in the run count from 1; 0 is none. A batch is in place 1 as a whole. */
     atomic_size_t place;      /* of the job that runs */
@@ -80,12 +84,11 @@ struct slots {
     const struct worker *worker;
     const struct config *config;
     struct gate gate;
-    pthread_mutex_t mutex;
     struct slot_thread *threads;
     size_t count;
-    bool ending;
     atomic_bool stopping; /* begin no further job, until it is false again */
-    /* Filled by slots, emptied by the loop; capacity: one of each per slot. */
+    /* The mailbox: filled by slots, emptied by the loop; capacity: one of each per slot. */
+    pthread_mutex_t mutex;
     struct slot_thread **finished;
     size_t finished_count;
     struct relay_request **relays;

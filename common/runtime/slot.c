@@ -59,7 +59,7 @@ struct err slot_commit_batch(struct slot *slot, const struct batch_item *items, 
                                             .reason = items[i].reason,
                                             .error = "",
                                             .attempts = items[i].job->attempt};
-        if (items[i].state != JOB_STATE_DONE)
+        if (items[i].state != JOB_STATE_DONE || !text_is_empty(items[i].reason))
             TRY(store_amend_job(slot->db, items[i].job->id, &ending));
     }
     return commit(slot);

@@ -48,7 +48,7 @@ struct batch_item {
     const struct job *job;
     const void *payload;  /* as jobs.def declares it for the kind */
     enum job_state state; /* set by the handler: DONE (as it is at first), SKIPPED, PARKED, DEAD */
-    const char *reason;   /* with the other states; lives until the handler returns */
+    const char *reason;   /* with the other states, or of note; lives until the handler returns */
 };
 
 /* Inserts rows for jobs that follow, of kinds that have rows; fills in each id. In the handler's

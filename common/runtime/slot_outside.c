@@ -23,53 +23,55 @@ static void ask(struct slot_thread *thread, struct outside_request request)
     struct slots *slots = thread->slots;
     request.from = thread;
     request.place = atomic_load(&thread->place);
-    pthread_mutex_lock(&slots->mutex);
+    pthread_mutex_lock(&thread->mutex);
     thread->request = request;
+    pthread_mutex_unlock(&thread->mutex);
+    pthread_mutex_lock(&slots->mutex);
     slots->asked[slots->asked_count++] = &thread->request;
-    slots->notify(slots->data);
-    while (!thread->request.answered)
-        pthread_cond_wait(&thread->wake, &slots->mutex);
     pthread_mutex_unlock(&slots->mutex);
+    slots->notify(slots->data);
+    pthread_mutex_lock(&thread->mutex);
+    while (!thread->request.answered)
+        pthread_cond_wait(&thread->wake, &thread->mutex);
+    pthread_mutex_unlock(&thread->mutex);
 }
 
 void slot_outside_answer(struct outside_request *request)
 {
     struct slot_thread *thread = request->from;
-    pthread_mutex_lock(&thread->slots->mutex);
+    pthread_mutex_lock(&thread->mutex);
     request->taken = false;
     request->answered = true;
+    pthread_mutex_unlock(&thread->mutex);
     pthread_cond_signal(&thread->wake);
-    pthread_mutex_unlock(&thread->slots->mutex);
 }
 
-static struct err eval(void *data, size_t script, size_t key_count, const struct span *args,
-                       size_t count, int64_t *out, size_t out_count)
+static struct err eval(void *data, const struct outside_script *script,
+                       struct outside_follow *follow)
 {
     struct slot_thread *thread = data;
     if (slot_outside_is_stopped(thread))
         return stopped();
-    ask(thread, (struct outside_request){.kind = OUTSIDE_EVAL,
-                                         .script = script,
-                                         .key_count = key_count,
-                                         .args = args,
-                                         .count = count,
-                                         .out = out,
-                                         .out_count = out_count});
+    struct outside_request request = {.kind = OUTSIDE_EVAL, .script = script, .follow = follow};
+    if (follow != NULL) {
+        request.http = follow->request;
+        request.response = follow->response;
+    }
+    ask(thread, request);
     return thread->request.err;
 }
 
 static struct err wait(void *data, int64_t ms)
 {
     struct slot_thread *thread = data;
-    struct slots *slots = thread->slots;
     struct timespec until;
     int64_t ends_ms = clock_mono_ms() + ms;
     until.tv_sec = (time_t)(ends_ms / MS_PER_S);
     until.tv_nsec = (long)(ends_ms % MS_PER_S) * NS_PER_MS;
-    pthread_mutex_lock(&slots->mutex);
+    pthread_mutex_lock(&thread->mutex);
     while (!slot_outside_is_stopped(thread) && clock_mono_ms() < ends_ms)
-        pthread_cond_timedwait(&thread->wake, &slots->mutex, &until);
-    pthread_mutex_unlock(&slots->mutex);
+        pthread_cond_timedwait(&thread->wake, &thread->mutex, &until);
+    pthread_mutex_unlock(&thread->mutex);
     return slot_outside_is_stopped(thread) ? stopped() : ERR_NONE;
 }
 

@@ -13,33 +13,47 @@ void slots_relay(struct slot_thread *thread, const struct outgoing *jobs, size_t
     struct slots *slots = thread->slots;
     thread->relay =
         (struct relay_request){.jobs = jobs, .count = count, .left = count, .from = thread};
+    thread->relayed = false; /* nobody answers what has not been posted */
     pthread_mutex_lock(&slots->mutex);
-    thread->relayed = false;
     slots->relays[slots->relay_count++] = &thread->relay;
-    slots->notify(slots->data);
-    while (!thread->relayed)
-        pthread_cond_wait(&thread->wake, &slots->mutex);
     pthread_mutex_unlock(&slots->mutex);
+    slots->notify(slots->data);
+    pthread_mutex_lock(&thread->mutex);
+    while (!thread->relayed)
+        pthread_cond_wait(&thread->wake, &thread->mutex);
+    pthread_mutex_unlock(&thread->mutex);
+}
+
+/* False: the thread is to end. */
+static bool await_run(struct slot_thread *thread)
+{
+    pthread_mutex_lock(&thread->mutex);
+    while (!thread->busy && !thread->ending)
+        pthread_cond_wait(&thread->wake, &thread->mutex);
+    bool busy = thread->busy;
+    pthread_mutex_unlock(&thread->mutex);
+    return busy;
+}
+
+static void finish_run(struct slot_thread *thread)
+{
+    struct slots *slots = thread->slots;
+    pthread_mutex_lock(&thread->mutex);
+    thread->busy = false;
+    pthread_mutex_unlock(&thread->mutex);
+    pthread_mutex_lock(&slots->mutex);
+    slots->finished[slots->finished_count++] = thread;
+    pthread_mutex_unlock(&slots->mutex);
+    slots->notify(slots->data);
 }
 
 static void *slot_main(void *data)
 {
     struct slot_thread *thread = data;
-    struct slots *slots = thread->slots;
-    pthread_mutex_lock(&slots->mutex);
-    for (;;) {
-        while (!thread->busy && !slots->ending)
-            pthread_cond_wait(&thread->wake, &slots->mutex);
-        if (!thread->busy)
-            break;
-        pthread_mutex_unlock(&slots->mutex);
+    while (await_run(thread)) {
         run_execute(thread);
-        pthread_mutex_lock(&slots->mutex);
-        thread->busy = false;
-        slots->finished[slots->finished_count++] = thread;
-        slots->notify(slots->data);
+        finish_run(thread);
     }
-    pthread_mutex_unlock(&slots->mutex);
     return NULL;
 }
 
@@ -83,6 +97,7 @@ void slots_start(struct slots *slots, const struct worker *worker, const struct 
         pg_set_lock_wait(thread->slot.db, config->database_lock_timeout_ms);
         pg_set_cancel_wait(thread->slot.db, config->cancel_grace_ms / 2);
         arena_init(&thread->slot.arena);
+        pthread_mutex_init(&thread->mutex, NULL);
         init_wake(&thread->wake);
         if (slots->shared != NULL)
             slot_outside_init(thread);
@@ -93,13 +108,13 @@ void slots_start(struct slots *slots, const struct worker *worker, const struct 
 
 void slots_hand_over(struct slot_thread *thread)
 {
-    pthread_mutex_lock(&thread->slots->mutex);
+    pthread_mutex_lock(&thread->mutex);
     REQUIRE(!thread->busy);
     atomic_store(&thread->place, 0);
     atomic_store(&thread->stop_place, 0);
     thread->busy = true;
+    pthread_mutex_unlock(&thread->mutex);
     pthread_cond_signal(&thread->wake);
-    pthread_mutex_unlock(&thread->slots->mutex);
 }
 
 void slots_stop_job(struct slot_thread *thread, size_t place, enum stop_reason reason)
@@ -115,10 +130,10 @@ void slots_stop_outside(struct slot_thread *thread)
     const struct outside_face *face = thread->slots->worker->outside;
     if (face == NULL)
         return;
-    pthread_mutex_lock(&thread->slots->mutex);
+    pthread_mutex_lock(&thread->mutex);
     bool taken = thread->request.taken;
+    pthread_mutex_unlock(&thread->mutex);
     pthread_cond_signal(&thread->wake); /* it may wait for its moment */
-    pthread_mutex_unlock(&thread->slots->mutex);
     if (taken && slot_outside_is_stopped(thread))
         face->cancel(&thread->request);
 }
@@ -126,10 +141,10 @@ void slots_stop_outside(struct slot_thread *thread)
 void slots_answer_relay(struct relay_request *request)
 {
     struct slot_thread *thread = request->from;
-    pthread_mutex_lock(&thread->slots->mutex);
+    pthread_mutex_lock(&thread->mutex);
     thread->relayed = true;
+    pthread_mutex_unlock(&thread->mutex);
     pthread_cond_signal(&thread->wake);
-    pthread_mutex_unlock(&thread->slots->mutex);
 }
 
 void slots_take(struct slots *slots, struct slot_thread **finished, size_t *finished_count,
@@ -157,15 +172,18 @@ size_t slots_take_asked(struct slots *slots, struct outside_request **asked)
 
 void slots_end(struct slots *slots)
 {
-    pthread_mutex_lock(&slots->mutex);
-    slots->ending = true;
-    for (size_t i = 0; i < slots->count; i++)
-        pthread_cond_signal(&slots->threads[i].wake);
-    pthread_mutex_unlock(&slots->mutex);
+    for (size_t i = 0; i < slots->count; i++) {
+        struct slot_thread *thread = &slots->threads[i];
+        pthread_mutex_lock(&thread->mutex);
+        thread->ending = true;
+        pthread_mutex_unlock(&thread->mutex);
+        pthread_cond_signal(&thread->wake);
+    }
     for (size_t i = 0; i < slots->count; i++) {
         struct slot_thread *thread = &slots->threads[i];
         pthread_join(thread->thread, NULL);
         pthread_cond_destroy(&thread->wake);
+        pthread_mutex_destroy(&thread->mutex);
         pg_free(thread->slot.db);
         arena_close(&thread->slot.arena);
     }

@@ -15,6 +15,7 @@ enum {
     MARGIN_PERCENT = 3,
     NUMBER_SIZE = 24,
     ARGS_MAX = 5,
+    REPLY_MAX = 3,
 };
 
 struct call {
@@ -39,17 +40,30 @@ static void add(struct call *call, int64_t number)
     call->args[call->count++] = (struct span){text, (size_t)len};
 }
 
-static struct err eval(struct outside *outside, struct call *call, size_t script, int64_t *out,
-                       size_t out_count)
+/* reply: REPLY_MAX places. */
+static struct err eval(struct outside *outside, const struct call *call, size_t name,
+                       int64_t *reply, struct outside_follow *follow)
 {
-    return outside->ops->eval(outside->data, script, 1, call->args, call->count, out, out_count);
+    const struct outside_script script = {.script = name,
+                                          .key_count = 1,
+                                          .args = call->args,
+                                          .count = call->count,
+                                          .out = reply,
+                                          .out_count = REPLY_MAX};
+    return outside->ops->eval(outside->data, &script, follow);
+}
+
+struct budget_answer budget_read(const int64_t *reply)
+{
+    return (struct budget_answer){
+        .granted = reply[0] == 1, .wait_us = reply[1], .frozen = reply[2] == 1};
 }
 
 struct err budget_reserve(struct outside *outside, const struct outside_target *target,
-                          struct budget_answer *out)
+                          struct outside_follow *follow, struct budget_answer *out)
 {
     struct call call;
-    int64_t reply[3] = {0};
+    int64_t reply[REPLY_MAX] = {0};
     int64_t interval_us = target->interval_us * (100 + MARGIN_PERCENT) / 100;
     int64_t apart_us = interval_us * 100 / outside->config->whop_bulk_share_percent;
     begin(&call, outside, target);
@@ -57,25 +71,27 @@ struct err budget_reserve(struct outside *outside, const struct outside_target *
     add(&call, target->bulk ? BULK_AHEAD_US : AHEAD_US);
     add(&call, LINE_US);
     add(&call, target->bulk ? apart_us : 0);
-    TRY(eval(outside, &call, SCRIPT_RESERVE, reply, ARRAY_LEN(reply)));
-    *out = (struct budget_answer){
-        .reserved = reply[0] == 1, .frozen = reply[2] == 1, .wait_us = reply[1]};
+    TRY(eval(outside, &call, SCRIPT_RESERVE, reply, follow));
+    *out = budget_read(reply);
     return ERR_NONE;
 }
 
 struct err budget_pass(struct outside *outside, const struct outside_target *target,
-                       int64_t *frozen_us)
+                       struct outside_follow *follow, struct budget_answer *out)
 {
     struct call call;
+    int64_t reply[REPLY_MAX] = {0};
     begin(&call, outside, target);
-    return eval(outside, &call, SCRIPT_PASS, frozen_us, 1);
+    TRY(eval(outside, &call, SCRIPT_PASS, reply, follow));
+    *out = budget_read(reply);
+    return ERR_NONE;
 }
 
 struct err budget_freeze(struct outside *outside, const struct outside_target *target, int64_t ms)
 {
     struct call call;
-    int64_t frozen_us;
+    int64_t reply[REPLY_MAX] = {0};
     begin(&call, outside, target);
     add(&call, ms * US_PER_MS);
-    return eval(outside, &call, SCRIPT_FREEZE, &frozen_us, 1);
+    return eval(outside, &call, SCRIPT_FREEZE, reply, NULL);
 }

@@ -12,16 +12,19 @@
 #include "service/outside.h"
 
 struct budget_answer {
-    bool reserved;
-    bool frozen;     /* not reserved: by a 429 */
+    bool granted;
+    bool frozen;     /* not granted: by a 429 */
     int64_t wait_us; /* until the moment, or before asking again */
 };
 
+/* The answer in a script's reply, for may_go of struct outside_follow. */
+struct budget_answer budget_read(const int64_t *reply);
+/* A moment for a call, which is counted. follow: NULL, or the call that may go at once. */
 MUST_CHECK struct err budget_reserve(struct outside *outside, const struct outside_target *target,
-                                     struct budget_answer *out);
-/* Just before the call: us for which it is frozen after all, else 0, and the call is counted. */
+                                     struct outside_follow *follow, struct budget_answer *out);
+/* When the moment has come: whether it is frozen after all. Changes nothing. */
 MUST_CHECK struct err budget_pass(struct outside *outside, const struct outside_target *target,
-                                  int64_t *frozen_us);
+                                  struct outside_follow *follow, struct budget_answer *out);
 MUST_CHECK struct err budget_freeze(struct outside *outside, const struct outside_target *target,
                                     int64_t ms);
 

@@ -35,6 +35,15 @@ void credential_read_box(struct pg *pg, size_t row, size_t column, struct sealed
 
 /* --- tokens ---------------------------------------------------------------------------------- */
 
+/* What can go into a header. */
+static bool is_word(struct span text)
+{
+    for (size_t i = 0; i < text.len; i++)
+        if ((unsigned char)text.ptr[i] <= ' ' || (unsigned char)text.ptr[i] >= 0x7f)
+            return false;
+    return text.len > 0;
+}
+
 /* A member's text into a buffer of its own; the arena's copy is wiped. */
 static void take_text(const struct json_value *value, struct arena *arena, struct buf *out)
 {
@@ -71,9 +80,12 @@ struct err credential_parse_tokens(struct span text, int64_t now_s, struct crede
         out->expires_s = 0;
     arena_close(&arena);
     json_free(doc);
-    if (out->access.len > 0 && out->refresh.len > 0)
+    bool both = out->access.len > 0 && out->refresh.len > 0;
+    if (both && is_word(buf_span(&out->access)))
         return ERR_NONE;
     credential_close_tokens(out);
+    if (both)
+        return err_make(ERR_MALFORMED, "access_token is not one word of printable ASCII");
     return err_make(ERR_MALFORMED, "access_token and refresh_token must both be there: without the "
                                    "second the first cannot be renewed");
 }
@@ -185,7 +197,8 @@ struct err credential_load(struct pg *pg, const struct config *config, int64_t t
     if (pg_rows(pg) == 0)
         return err_make(ERR_NOT_FOUND, "there is no tenant %lld", (long long)tenant);
     const char *status = pg_get(pg, 0, 0);
-    if (use == CREDENTIAL_FOR_WORK || strcmp(status, "disconnected") == 0)
+    bool is_gone = strcmp(status, "disconnected") == 0;
+    if (use == CREDENTIAL_FOR_WORK || (is_gone && use != CREDENTIAL_FOR_END))
         TRY(check_status(status, pg_get(pg, 0, 1), pg_get(pg, 0, 2)));
     snprintf(out->company, sizeof out->company, "%s", pg_get(pg, 0, 3));
     if (pg_is_null(pg, 0, 4))
@@ -230,6 +243,8 @@ static struct err insert(struct pg *pg, const struct config *config, int64_t ten
 {
     struct sealed box;
     bool oauth = strcmp(kind, kind_oauth) == 0;
+    /* Two at once come one after the other: each sees what the other has stored, and revokes it. */
+    TRY(PG_EXEC(pg, "SELECT 1 FROM tenants WHERE id = $1::bigint FOR UPDATE", pg_integer(tenant)));
     TRY(credential_erase(pg, tenant));
     TRY(seal(config, tenant, kind, plain, &box));
     struct err err =
@@ -247,6 +262,9 @@ static struct err insert(struct pg *pg, const struct config *config, int64_t ten
 struct err credential_store_key(struct pg *pg, const struct config *config, int64_t tenant,
                                 struct span key)
 {
+    if (!is_word(key))
+        return err_make(ERR_USAGE, "an API key is one word of printable ASCII: nothing else may be "
+                                   "in its file");
     return insert(pg, config, tenant, kind_key, key, "", 0);
 }
 
@@ -302,25 +320,41 @@ struct err credential_erase(struct pg *pg, int64_t tenant)
 
 /* Both kinds of sealed rows: what is needed to open one and to write it back. */
 #define SEALED_ROWS                                                                                \
-    "SELECT 'tenant_credentials' AS place, c.id, c.tenant_id AS tenant, c.kind AS purpose,"        \
+    "SELECT false AS is_secret, c.id, c.tenant_id AS tenant, c.kind AS purpose,"                   \
     " c.key_id, c.nonce, c.ciphertext, c.tag FROM tenant_credentials c"                            \
     " WHERE c.revoked_at IS NULL"                                                                  \
-    " UNION ALL SELECT 'webhook_endpoint_secrets', s.id, coalesce(e.tenant_id, 0),"                \
+    " UNION ALL SELECT true, s.id, coalesce(e.tenant_id, 0),"                                      \
     " 'webhook/' || e.name, s.key_id, s.nonce, s.ciphertext, s.tag"                                \
     " FROM webhook_endpoint_secrets s JOIN webhook_endpoints e ON e.id = s.endpoint_id"
 
-static struct err rekey_row(struct pg *pg, const struct seal_keys *keys, size_t *count)
+static void note_rekeyed(struct credential_rekeyed *so_far, const struct err *err)
+{
+    so_far->sealed += !err_failed(err);
+    so_far->failed += err_failed(err);
+    if (err_failed(err) && !err_failed(&so_far->why))
+        so_far->why = *err;
+}
+
+static struct err rekey_row(struct pg *pg, const struct seal_keys *keys,
+                            struct credential_rekeyed *so_far)
 {
     struct sealed box;
     struct sealed fresh = {0};
     struct buf plain = {0};
     char purpose[SEAL_PURPOSE_MAX];
-    TRY(PG_EXEC(pg, "SELECT * FROM (" SEALED_ROWS ") q WHERE key_id <> $1 ORDER BY 1, 2 LIMIT 1",
-                pg_text(seal_keys_newest(keys))));
-    if (pg_rows(pg) == 0)
+    TRY(PG_EXEC(pg,
+                "SELECT * FROM (" SEALED_ROWS ") q WHERE key_id <> $1"
+                " AND (is_secret, id) > ($2::boolean, $3::bigint)"
+                " ORDER BY is_secret, id LIMIT 1",
+                pg_text(seal_keys_newest(keys)), pg_flag(so_far->after_secrets),
+                pg_integer(so_far->after)));
+    so_far->more = pg_rows(pg) == 1;
+    if (!so_far->more)
         return ERR_NONE;
-    bool is_credential = strcmp(pg_get(pg, 0, 0), "tenant_credentials") == 0;
+    bool is_credential = !pg_get_flag(pg, 0, 0);
     int64_t id = pg_get_integer(pg, 0, 1);
+    so_far->after_secrets = !is_credential;
+    so_far->after = id;
     snprintf(purpose, sizeof purpose, "%s", pg_get(pg, 0, 3));
     const struct seal_context context = {.tenant = pg_get_integer(pg, 0, 2), .purpose = purpose};
     credential_read_box(pg, 0, 4, &box);
@@ -336,21 +370,21 @@ static struct err rekey_row(struct pg *pg, const struct seal_keys *keys, size_t 
                             " ciphertext = $5, tag = $6 WHERE id = $1::bigint AND nonce = $2",
             pg_integer(id), pg_bytes((struct span){(const char *)box.nonce, SEAL_NONCE_BYTES}),
             BOX_PARAMS(&fresh));
-    *count = err_failed(&err) ? 0 : 1;
+    note_rekeyed(so_far, &err);
     seal_wipe(&plain);
     buf_close(&box.ciphertext);
     buf_close(&fresh.ciphertext);
-    return err;
+    return err.code == ERR_SEALED ? ERR_NONE : err;
 }
 
-struct err credential_rekey(struct pg *pg, const struct config *config, size_t *count)
+struct err credential_rekey(struct pg *pg, const struct config *config,
+                            struct credential_rekeyed *so_far)
 {
     struct seal_keys *keys = NULL;
-    *count = 0;
     TRY(credential_keys(config, &keys));
     if (keys == NULL)
         return err_make(ERR_CONFIG, "there is no key: set WHOP_TOKEN_ENCRYPTION_KEYS");
-    struct err err = rekey_row(pg, keys, count);
+    struct err err = rekey_row(pg, keys, so_far);
     seal_keys_free(keys);
     return err;
 }

@@ -27,6 +27,7 @@ struct credential {
 enum credential_use {
     CREDENTIAL_FOR_WORK,  /* refused unless the tenant is active */
     CREDENTIAL_FOR_CHECK, /* to find out whether it works (again) */
+    CREDENTIAL_FOR_END,   /* to be given back; also of a tenant that is disconnected */
 };
 
 /* TENANT_PAUSED, TENANT_DISCONNECTED, TENANT_REAUTH, TENANT_PERMISSION, CREDENTIAL_MISSING, SEALED,
@@ -64,9 +65,18 @@ MUST_CHECK struct err credential_replace_tokens(struct pg *pg, const struct conf
                                                 const struct credential_tokens *tokens,
                                                 bool *stored);
 
-/* Seals one secret anew that is not under the newest key, if nobody changes it meanwhile: call
- * again while *count is not 0. */
-MUST_CHECK struct err credential_rekey(struct pg *pg, const struct config *config, size_t *count);
+struct credential_rekeyed {
+    size_t sealed;
+    size_t failed;      /* they stay as they are */
+    struct err why;     /* of the first of those */
+    bool more;          /* call again */
+    int64_t after;      /* which have been tried */
+    bool after_secrets; /* of webhooks */
+};
+/* Seals one secret anew that is not under the newest key, if nobody changes it meanwhile. so_far:
+ * begins as zeroes. */
+MUST_CHECK struct err credential_rekey(struct pg *pg, const struct config *config,
+                                       struct credential_rekeyed *so_far);
 
 /* The keys of the settings; the caller frees them. CONFIG. */
 MUST_CHECK struct err credential_keys(const struct config *config, struct seal_keys **out);

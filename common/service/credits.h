@@ -1,60 +1,50 @@
 #ifndef WHOPLINE_CREDITS_H
 #define WHOPLINE_CREDITS_H
-/* Payments, plans and the credit ledger. Blocking; the connection's thread; errors are those of
- * io/pg. Every verb is part of a transaction that the caller has begun.
+/* The credit ledger: it follows what is known of payments, refunds and disputes (service/payments).
+ * The rules are SQL (schema/sql/007_orders.sql), where they hold for whoever touches the tables.
  *
- * Locks are taken in one order: the payment's row, then the account's. */
-#include "codec/job.h"
-#include "io/pg.h"
+ * Blocking; the connection's thread; errors are those of io/pg. Every verb is part of a transaction
+ * that the caller has begun. Locks are taken in one order: payments, orders, accounts. */
+#include "base/arena.h"
+#include "service/payments.h"
 
-/* What we know of a payment after all its events so far; texts in the caller's arena. */
 struct credits_payment {
-    const char *user; /* "" while no event has named one */
-    const char *plan;
-    const char *pack_id;
-    int64_t paid_ms; /* 0: not said */
-};
-
-/* Writes the payment or adds what it did not say before, and holds its row until the end of the
- * transaction. An older event adds ids but changes no status. */
-MUST_CHECK struct err credits_record_payment(struct pg *pg, struct arena *arena, int64_t tenant,
-                                             const struct event *event,
-                                             struct credits_payment *out);
-
-struct credits_plan {
-    int64_t id;
-    const char *name;
-    int64_t credits;
-    bool when_free; /* a payment of 0 is granted too */
-};
-
-/* The plan as it was at that time: by its id, else by pack_id (a checkout with a plan made for it
- * alone is known by its pack only). *found is false where there is neither. */
-MUST_CHECK struct err credits_find_plan(struct pg *pg, struct arena *arena, int64_t tenant,
-                                        const char *plan, const char *pack_id, int64_t at_ms,
-                                        struct credits_plan *out, bool *found);
-
-/* Whether the payment has been credited before. */
-MUST_CHECK struct err credits_is_granted(struct pg *pg, int64_t tenant, const char *payment,
-                                         bool *out);
-
-struct credits_grant {
     int64_t tenant;
-    const char *user;
-    const char *payment;
-    const char *event_id;
-    const struct credits_plan *plan;
-    const char *flag; /* "" for none */
+    const char *id; /* pay_... */
 };
 
-/* Ledger row and balance together, once per payment: *granted is false where it was there already.
- * An open review of the payment is closed by it. */
-MUST_CHECK struct err credits_grant_payment(struct pg *pg, const struct credits_grant *grant,
-                                            bool *granted);
+enum credits_result {
+    CREDITS_NOT_PAID,  /* so far */
+    CREDITS_GRANTED,   /* now */
+    CREDITS_UNCHANGED, /* decided before; refunds and disputes may have been booked now */
+    CREDITS_NOTHING,   /* decided now: it earns none, and why */
+    CREDITS_IN_REVIEW, /* a person decides, and why */
+};
+
+struct credits_outcome {
+    enum credits_result result;
+    const char *why; /* in the arena: "granted", "free_payment", "unknown_plan" ... */
+    int64_t credits;
+};
+
+/* Brings the ledger, orders, review list and notices in line with what is known of the payments.
+ * out: one for each, in their order. actor: who is behind it, for the ledger. */
+MUST_CHECK struct err credits_settle(struct pg *pg, struct arena *arena,
+                                     const struct credits_payment *payments, size_t count,
+                                     const char *actor, struct credits_outcome *out);
+
+/* Payments that were tried and failed: their orders wait for another try, and the buyers are told.
+ */
+MUST_CHECK struct err credits_payments_failed(struct pg *pg, const struct payment_news *news,
+                                              size_t count, const char *actor);
 
 /* Puts the payment on the review list; one that is there keeps its state, and its reason becomes
  * the newest. */
 MUST_CHECK struct err credits_review_payment(struct pg *pg, int64_t tenant, const char *payment,
                                              const char *event_id, const char *reason);
+
+/* Gives back what applications hold longer than they said, a portion at a time: *expired is how
+ * many; call again while it is not 0. Makes a transaction of its own. */
+MUST_CHECK struct err credits_expire(struct pg *pg, int64_t *expired);
 
 #endif

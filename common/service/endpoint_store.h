@@ -15,15 +15,22 @@ MUST_CHECK struct err endpoint_store_open(struct pg *pg, const char *name, int64
 MUST_CHECK struct err endpoint_store_find(struct pg *pg, int64_t tenant, const char *name,
                                           int64_t *id, struct buf *out);
 /* A secret that is valid from now on; those there end in overlap_s at the latest, and are forgotten
- * once they have. In the caller's transaction. REFUSED if it would be one too many. */
+ * once they have. In the caller's transaction. REFUSED if it would be one too many,
+ * CONFIG or USAGE if ingest could not use it. */
 MUST_CHECK struct err endpoint_store_add_secret(struct pg *pg, const struct config *config,
                                                 int64_t id, struct span secret, int64_t overlap_s);
 /* All of the tenant's: closed, their secrets erased. In the caller's transaction. */
 MUST_CHECK struct err endpoint_store_close(struct pg *pg, int64_t tenant);
 
-/* Writes ENDPOINTS_FILE from the database: whole, mode 0600, synced, in one step. One writer at a
- * time. *count: endpoints in it. CONFIG if the setting is missing. */
+struct endpoint_store_written {
+    size_t count;    /* endpoints in the file */
+    size_t kept;     /* of these, as the file had them: a secret in the database does not open */
+    size_t left_out; /* the same, but the file did not have them */
+    struct err why;  /* of the first of both */
+};
+/* Writes ENDPOINTS_FILE from the database: whole, synced, in one step; mode 0600, or as the file
+ * is, but nobody else's. One writer at a time. CONFIG if the setting is missing. */
 MUST_CHECK struct err endpoint_store_write_file(struct pg *pg, const struct config *config,
-                                                size_t *count);
+                                                struct endpoint_store_written *out);
 
 #endif

@@ -34,7 +34,8 @@ struct outbound_unknown {
     const char *business_key;
     const char *idempotency_key;
     const char *seen_before; /* as given with the first sending; "" if it was not */
-    int64_t since_ms;        /* Unix ms by the database's clock: the latest sending */
+    int64_t since_ms;        /* Unix ms by the database's clock: the first sending that may have
+                              * taken effect */
 };
 
 struct outbound_call {
@@ -46,9 +47,9 @@ struct outbound_call {
     struct outside_target target; /* whose budget */
     struct http_request request;  /* without Idempotency-Key, which is added */
 
-    /* VERIFY: asks the other side. An error: not now (what nobody knows of a read call is no more
-     * than that). *remote_id is for FOUND; one that another row of this operation has adopted
-     * (outbound_is_adopted) is not this call's. */
+    /* VERIFY, and RESEND whose key has become too old, if it can: asks the other side. An error:
+     * not now (what nobody knows of a read call is no more than that). *remote_id is for FOUND; one
+     * that another row of this operation has adopted (outbound_is_adopted) is not this call's. */
     struct err (*verify)(void *data, const struct outbound_unknown *unknown,
                          enum outbound_finding *finding, struct buf *remote_id);
     /* Of a 2xx answer: what it made. NULL: nothing to remember. */
@@ -70,7 +71,9 @@ struct outbound_result {
  *
  *   LIMITED, BREAKER_OPEN, BUSY, UNCERTAIN   come back at after_ms; not counted
  *   HTTP_NOT_SENT, CALL_UNANSWERED           come back with backoff
- *   UNAUTHORISED, FORBIDDEN                  nothing has happened; the job is parked
+ *   UNAUTHORISED, FORBIDDEN                  nothing has happened; the job is parked. A target that
+ *                                            can renew its credential has done so, once; an error
+ *                                            of that is what is returned
  *   CALL_REFUSED                             the answer is a definite no
  *   UNDECIDED                                the row is parked: whopline outbound show
  *   MALFORMED                                no such business key can be

@@ -51,7 +51,7 @@ static const char resolve_sql[] =
     "  finished_at = CASE WHEN $4 IN ('done', 'refused') THEN whopline_now() END,"
     "  updated_at = whopline_now() FROM picked p WHERE o.id = p.id RETURNING o.id, o.ordinal),"
     " was AS (SELECT j.id, j.gen, j.state, j.reason, j.error, j.attempts FROM jobs j"
-    "  JOIN picked p ON j.id = p.job_id WHERE j.state IN ('parked', 'dead') FOR UPDATE OF j),"
+    "  JOIN picked o ON " OUTBOUND_ADMIN_WAITS " ORDER BY j.id FOR UPDATE OF j),"
     " again AS (UPDATE jobs j SET gen = j.gen + 1, state = 'queued', relayed_at = NULL,"
     "  finished_at = NULL, reason = NULL, error = NULL, attempts = 0, due_at = whopline_now(),"
     "  requeued_at = whopline_now() FROM was WHERE j.id = was.id RETURNING j.id, j.gen),"
@@ -65,7 +65,7 @@ static const char resolve_sql[] =
     "   'outbound', $1::bigint, 'was', jsonb_build_object('gen', w.gen, 'state', w.state,"
     "   'reason', w.reason, 'error', w.error, 'attempts', w.attempts))"
     "  FROM was w JOIN again a USING (id))"
-    " SELECT (SELECT count(*) FROM moved), coalesce((SELECT id::text FROM again), '')";
+    " SELECT (SELECT count(*) FROM moved), coalesce((SELECT min(id::text) FROM again), '')";
 
 struct err outbound_admin_resolve(struct pg *pg, const struct outbound_ref *seen,
                                   enum outbound_verdict verdict, const char *remote_id,

@@ -4,9 +4,15 @@
  * thread.
  *
  * A compare-and-set on what the operator has seen, in one transaction with its audit row and with a
- * new generation of the job that waits for it, if that is parked or dead: asked twice, or by two at
- * once, it happens once. */
+ * new generation of the jobs that wait for it: asked twice, or by two at once, it happens once. */
 #include "io/pg.h"
+
+/* SQL: whether job j waits for the word about call o: its latest run's, or another with the same
+ * business key, which was told that an operator has to decide. */
+#define OUTBOUND_ADMIN_WAITS                                                                       \
+    "j.state IN ('parked', 'dead') AND (j.id = o.job_id OR (j.tenant_id = o.tenant_id"             \
+    " AND j.state = 'parked' AND j.error = 'UNDECIDED'"                                            \
+    " AND j.reason LIKE 'outbound ' || o.id || ': %'))"
 
 enum outbound_verdict {
     OUTBOUND_VERDICT_DONE,    /* it took effect; what it made may be given */
@@ -26,7 +32,7 @@ struct outbound_ref {
 };
 
 /* remote_id: with DONE, "" if it is not known. *changed: it was still as seen, and none of its runs
- * may still be at it. job: the id of the job that was put in again, "" if none was. */
+ * may still be at it. job: the id of a job that was put in again, "" if none was. */
 MUST_CHECK struct err outbound_admin_resolve(struct pg *pg, const struct outbound_ref *seen,
                                              enum outbound_verdict verdict, const char *remote_id,
                                              const char *actor, const char *reason, bool *changed,

@@ -30,24 +30,40 @@ const char *outbound_policy_name(enum outbound_policy policy)
 
 /* --- before a sending ------------------------------------------------------------------------ */
 
-static enum outbound_step next_of_unknown(const struct outbound_view *view)
+/* The most that OUTBOUND_BEGIN_MS, HTTP_TIMEOUT_MS and OUTBOUND_GRACE_MS allow together: what is
+ * further away has not been written by the clock that is read now. */
+enum { WINDOW_MAX_MS = 60000 + 600000 + 600000 };
+
+static bool is_of_another_clock(const struct outbound_view *view)
 {
+    return (view->state == OUTBOUND_SENDING || view->state == OUTBOUND_UNKNOWN) &&
+           (view->answer_ms > WINDOW_MAX_MS || view->look_ms > WINDOW_MAX_MS);
+}
+
+static enum outbound_step next_of_unknown(const struct outbound_view *view, int64_t key_ms)
+{
+    enum outbound_step look = view->look_ms > 0 ? OUTBOUND_STEP_LATER : OUTBOUND_STEP_LOOK;
     if (view->parked)
         return OUTBOUND_STEP_PARKED;
     switch (view->policy) {
-    case OUTBOUND_RESEND: return OUTBOUND_STEP_SEND;
-    case OUTBOUND_VERIFY: return view->look_ms > 0 ? OUTBOUND_STEP_LATER : OUTBOUND_STEP_LOOK;
+    case OUTBOUND_RESEND:
+        if (key_ms == 0 || view->sent_ago_ms <= key_ms)
+            return OUTBOUND_STEP_SEND;
+        return view->can_look ? look : OUTBOUND_STEP_PARK;
+    case OUTBOUND_VERIFY: return look;
     default: return OUTBOUND_STEP_PARK;
     }
 }
 
-enum outbound_step outbound_next(const struct outbound_view *view)
+enum outbound_step outbound_next(const struct outbound_view *view, int64_t key_ms)
 {
+    if (is_of_another_clock(view))
+        return OUTBOUND_STEP_RETIME;
     switch (view->state) {
     case OUTBOUND_DONE: return OUTBOUND_STEP_ANSWER;
     case OUTBOUND_REFUSED: return OUTBOUND_STEP_REFUSAL;
     case OUTBOUND_SENDING: return view->answer_ms > 0 ? OUTBOUND_STEP_BUSY : OUTBOUND_STEP_LOST;
-    case OUTBOUND_UNKNOWN: return next_of_unknown(view);
+    case OUTBOUND_UNKNOWN: return next_of_unknown(view, key_ms);
     /* Parked or not: whoever has put the job in again wants it tried. */
     default: return OUTBOUND_STEP_SEND;
     }

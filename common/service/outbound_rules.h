@@ -40,9 +40,11 @@ struct outbound_view {
     enum outbound_state state;
     enum outbound_policy policy;
     bool parked;
-    int64_t answer_ms; /* so long its answer may still come (SENDING), and what it did may still
-                        * begin to show (UNKNOWN); <= 0: no more */
-    int64_t look_ms;   /* UNKNOWN: so long until it may be looked for; <= 0: now */
+    int64_t answer_ms;   /* so long its answer may still come (SENDING), and what it did may still
+                          * begin to show (UNKNOWN); <= 0: no more */
+    int64_t look_ms;     /* UNKNOWN: so long until it may be looked for; <= 0: now */
+    int64_t sent_ago_ms; /* since the first sending that may have taken effect */
+    bool can_look;       /* whoever calls can ask the other side */
     int resends;
     int verifications;
     int status; /* of the latest answer; 0: none */
@@ -54,12 +56,15 @@ enum outbound_step {
     OUTBOUND_STEP_REFUSAL, /* the stored one */
     OUTBOUND_STEP_BUSY,    /* somebody else is at it: come back in answer_ms */
     OUTBOUND_STEP_LOST,    /* whoever sent it has gone: unknown */
+    OUTBOUND_STEP_RETIME,  /* its times are of a clock that has been put back since */
     OUTBOUND_STEP_LOOK,    /* ask the other side */
     OUTBOUND_STEP_LATER,   /* come back in look_ms */
     OUTBOUND_STEP_PARK,    /* for a person */
     OUTBOUND_STEP_PARKED,  /* it is */
 };
-enum outbound_step outbound_next(const struct outbound_view *view);
+/* key_ms: how long receivers know an Idempotency-Key again; 0: always. Beyond it a RESEND is no
+ * harmless one: it is looked for, or a person is asked. */
+enum outbound_step outbound_next(const struct outbound_view *view, int64_t key_ms);
 
 /* What looking at the other side said. */
 enum outbound_finding {

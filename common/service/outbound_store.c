@@ -25,7 +25,8 @@ void outbound_row_close(struct outbound_row *row)
     " coalesce((extract(epoch FROM sending_since) * 1000)::bigint, 0), coalesce(runner::text, "    \
     "''),"                                                                                         \
     " idempotency_key, seen_before, error, remote_id,"                                             \
-    " CASE WHEN state IN ('done', 'refused') THEN response END"
+    " CASE WHEN state IN ('done', 'refused') THEN response END,"                                   \
+    " coalesce((extract(epoch FROM whopline_now() - sending_since) * 1000)::bigint, 0)"
 
 enum column {
     COLUMN_ID,
@@ -44,6 +45,7 @@ enum column {
     COLUMN_ERROR,
     COLUMN_REMOTE_ID,
     COLUMN_RESPONSE,
+    COLUMN_SENT_AGO_MS,
 };
 
 static void take_text(struct pg *pg, enum column column, struct buf *out)
@@ -64,6 +66,8 @@ static struct err take_row(struct pg *pg, const struct outbound_call *call,
     view->parked = !pg_is_null(pg, 0, COLUMN_PARKED);
     view->answer_ms = pg_get_integer(pg, 0, COLUMN_ANSWER_MS);
     view->look_ms = pg_get_integer(pg, 0, COLUMN_LOOK_MS);
+    view->sent_ago_ms = pg_get_integer(pg, 0, COLUMN_SENT_AGO_MS);
+    view->can_look = call->verify != NULL;
     view->resends = (int)pg_get_integer(pg, 0, COLUMN_RESENDS);
     view->verifications = (int)pg_get_integer(pg, 0, COLUMN_VERIFICATIONS);
     view->status = (int)pg_get_integer(pg, 0, COLUMN_STATUS);
@@ -171,7 +175,8 @@ struct err outbound_store_claim(struct pg *pg, const struct outbound_call *call,
         CHANGE(pg, &affected,
                "UPDATE outbound SET state = 'sending', attempts = attempts + 1,"
                " resends = resends + (state = 'unknown')::integer, runner = $4::uuid,"
-               " sending_since = whopline_now(),"
+               " sending_since = CASE WHEN state = 'unknown' THEN sending_since"
+               "  ELSE whopline_now() END,"
                " sending_until = whopline_now() + $5::bigint * interval '1 millisecond',"
                " policy = $6, job_id = $7::uuid, method = $8, target = $9, request = $10,"
                " parked = NULL, status = NULL, error = NULL, updated_at = whopline_now()"
@@ -221,12 +226,14 @@ struct err outbound_store_record(struct pg *pg, const struct outbound_row *row,
                "  ELSE sending_until END,"
                " finished_at = CASE WHEN $11 THEN whopline_now() END, updated_at = whopline_now()"
                " WHERE id = $1 AND attempts = $2::integer"
-               " AND (state = 'sending' OR ($11::boolean AND state = 'unknown'))",
+               " AND (state = 'sending' OR ($11::boolean AND state = 'unknown')"
+               "  OR ($3 = 'done' AND state IN ('pending', 'refused') AND runner = $13::uuid))",
                pg_integer(row->id), pg_integer(row->attempts), pg_text(state),
                pg_text(outcome->parked), pg_integer(outcome->status), body,
                pg_text_or_null(outcome->remote_id), pg_text_or_null(outcome->error),
                pg_integer(outcome->resends), pg_integer(outcome->look_ms),
-               pg_flag(is_definite(outcome->state)), pg_integer(outcome->settle_ms)));
+               pg_flag(is_definite(outcome->state)), pg_integer(outcome->settle_ms),
+               pg_text(row->runner)));
     *changed = affected == 1;
     if (*changed)
         return ERR_NONE;
@@ -251,6 +258,19 @@ struct err outbound_store_lose(struct pg *pg, const struct outbound_row *row)
                   pg_integer(row->id), pg_integer(row->attempts));
 }
 
+struct err outbound_store_retime(struct pg *pg, const struct outbound_row *row, int64_t window_ms)
+{
+    size_t affected = 0;
+    return CHANGE(pg, &affected,
+                  "UPDATE outbound SET sending_since = LEAST(sending_since,"
+                  "  whopline_now() - $3::bigint * interval '1 millisecond'),"
+                  " sending_until = LEAST(sending_until,"
+                  "  whopline_now() + $3::bigint * interval '1 millisecond'),"
+                  " look_at = LEAST(look_at, whopline_now()), updated_at = whopline_now()"
+                  " WHERE id = $1 AND attempts = $2::integer AND state IN ('sending', 'unknown')",
+                  pg_integer(row->id), pg_integer(row->attempts), pg_integer(window_ms));
+}
+
 /* Two that have found the same thing wait for each other: one of them gets it. */
 static struct err adopt(struct pg *pg, const struct outbound_call *call,
                         const struct outbound_row *row, const char *remote_id, size_t *affected)
@@ -260,14 +280,15 @@ static struct err adopt(struct pg *pg, const struct outbound_call *call,
     TRY(PG_EXEC(
         pg, "SELECT pg_advisory_xact_lock(hashtext('outbound/' || $1::text || '/' || $2::text))",
         pg_text(operation), pg_text(remote_id)));
-    TRY(PG_EXEC(pg,
-                "UPDATE outbound o SET state = 'done', remote_id = $3, error = NULL,"
-                " look_at = NULL, finished_at = whopline_now(), updated_at = whopline_now()"
-                " WHERE id = $1 AND attempts = $2::integer AND state = 'unknown'"
-                " AND NOT EXISTS (SELECT 1 FROM outbound other WHERE other.tenant_id = o.tenant_id"
-                "  AND other.operation = o.operation AND other.remote_id = $3"
-                "  AND other.id <> o.id)",
-                pg_integer(row->id), pg_integer(row->attempts), pg_text(remote_id)));
+    TRY(PG_EXEC(
+        pg,
+        "UPDATE outbound o SET state = 'done', remote_id = $3, error = NULL,"
+        " parked = NULL, look_at = NULL, finished_at = whopline_now(), updated_at = whopline_now()"
+        " WHERE id = $1 AND attempts = $2::integer AND state = 'unknown'"
+        " AND NOT EXISTS (SELECT 1 FROM outbound other WHERE other.tenant_id = o.tenant_id"
+        "  AND other.operation = o.operation AND other.remote_id = $3"
+        "  AND other.id <> o.id)",
+        pg_integer(row->id), pg_integer(row->attempts), pg_text(remote_id)));
     *affected = pg_affected(pg);
     return pg_commit(pg);
 }

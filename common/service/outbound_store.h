@@ -10,7 +10,7 @@ struct outbound_row {
     int64_t id;
     struct outbound_view view;
     int attempts;
-    int64_t sending_since_ms; /* Unix; 0: never */
+    int64_t sending_since_ms; /* Unix; 0: never. Of the first that may have taken effect */
     char runner[UUID_TEXT_SIZE];
     struct buf idempotency_key;
     struct buf parked;
@@ -47,13 +47,18 @@ struct outbound_outcome {
     int64_t settle_ms;     /* UNKNOWN: so long before what is not found is not there */
 };
 /* By its runner. SENDING -> what it came to; a definite answer also ends an UNKNOWN that others
- * have made of it meanwhile. *changed is also true if it had been recorded before (a reply lost).
+ * have made of it meanwhile, and that it was done an operator's word that it was not, unless it has
+ * been sent again. *changed is also true if it had been recorded before (a reply lost).
  */
 MUST_CHECK struct err outbound_store_record(struct pg *pg, const struct outbound_row *row,
                                             const struct outbound_outcome *outcome, bool *changed);
 
 /* SENDING whose time is over -> UNKNOWN. */
 MUST_CHECK struct err outbound_store_lose(struct pg *pg, const struct outbound_row *row);
+/* SENDING or UNKNOWN with times of a clock that has been put back: no more than window_ms from now.
+ */
+MUST_CHECK struct err outbound_store_retime(struct pg *pg, const struct outbound_row *row,
+                                            int64_t window_ms);
 /* UNKNOWN -> DONE with what was found; not if another row of the operation has it (*changed). */
 MUST_CHECK struct err outbound_store_adopt(struct pg *pg, const struct outbound_call *call,
                                            const struct outbound_row *row, const char *remote_id,

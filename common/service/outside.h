@@ -11,12 +11,32 @@
 
 struct outside_shared; /* of a process: breakers and figures; outside_shared.h */
 
+/* A script of schema/redis; integers of its reply (an array) go to out. */
+struct outside_script {
+    size_t script;
+    size_t key_count;
+    const struct span *args;
+    size_t count;
+    int64_t *out;
+    size_t out_count;
+};
+
+/* A call that is made at once if a script's reply lets it, without a way back to the caller's
+ * thread in between. */
+struct outside_follow {
+    const struct http_request *request;
+    struct http_response *response;
+    bool (*may_go)(void *data, const int64_t *reply); /* on any thread, while the caller waits */
+    void *data;
+    bool called; /* it has been made, and response is filled in */
+};
+
 /* What the services need of whoever does the waiting. Each blocks, and returns CANCELLED early when
  * the job is to stop. */
 struct outside_ops {
-    /* Runs a script of schema/redis; integers of its reply (an array) go to out. */
-    struct err (*eval)(void *data, size_t script, size_t key_count, const struct span *args,
-                       size_t count, int64_t *out, size_t out_count);
+    /* follow: NULL, or the call that follows. An error means that it was not made. */
+    struct err (*eval)(void *data, const struct outside_script *script,
+                       struct outside_follow *follow);
     struct err (*wait)(void *data, int64_t ms);
     /* response: filled in whatever happens; no error of its own. */
     void (*http)(void *data, const struct http_request *request, struct http_response *response);
@@ -37,18 +57,25 @@ struct outside_target {
     int64_t interval_us;    /* between two calls of this operation by all processes together: 60 s
                              * divided by the other side's rate; safety is added here */
     bool bulk;              /* also has to pass the bulk share */
+    /* After a 401: another credential, with which the request is made anew; an error says what the
+     * matter is. For service/outbound, which asks once. NULL: there is no other. */
+    struct err (*renew)(void *data, struct outside_target *target, struct http_request *request);
+    void *renew_data;
 };
 
 /* A reserved moment. */
 struct outside_ticket {
     int64_t at_mono_ms;
+    int64_t
+        fresh_until_ms; /* clock_mono_ms until which Redis need not be asked again; 0: it must */
 };
 
 /* Reserves a moment at most a second ahead, for one call. LIMITED (after_ms says when to come back;
  * never counted as an attempt): the budget is used up, frozen by a 429, or the breaker is open. */
 MUST_CHECK struct err outside_reserve(struct outside *outside, const struct outside_target *target,
                                       struct outside_ticket *out);
-/* Waits for that moment and looks at the freeze again, just before sending. LIMITED as above. */
+/* Waits for that moment and looks at the freeze again, just before sending, unless it has just been
+ * looked at. LIMITED as above. */
 MUST_CHECK struct err outside_wait(struct outside *outside, const struct outside_target *target,
                                    const struct outside_ticket *ticket);
 /* The call itself; tells the breaker how it went. */

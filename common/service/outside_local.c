@@ -10,28 +10,27 @@
 struct eval {
     uv_loop_t *loop;
     size_t left;
-    int64_t *out;
-    size_t out_count;
+    const struct outside_script *script;
     struct err err;
 };
 
 static void on_evaluated(const struct err *err, const struct redis_reply *reply, void *data)
 {
     struct eval *eval = data;
+    const struct outside_script *script = eval->script;
     eval->left = 0;
     eval->err = err != NULL ? *err : ERR_NONE;
-    for (size_t i = 0; err == NULL && i < eval->out_count; i++)
-        eval->out[i] = redis_reply_integer(redis_reply_at(reply, i));
+    for (size_t i = 0; err == NULL && i < script->out_count; i++)
+        script->out[i] = redis_reply_integer(redis_reply_at(reply, i));
     uv_stop(eval->loop);
 }
 
-static struct err local_eval(void *data, size_t script, size_t key_count, const struct span *args,
-                             size_t count, int64_t *out, size_t out_count)
+static struct err run_script(struct outside_local *local, const struct outside_script *script)
 {
-    struct outside_local *local = data;
-    struct eval eval = {.loop = local->loop, .left = 1, .out = out, .out_count = out_count};
+    struct eval eval = {.loop = local->loop, .left = 1, .script = script};
     TRY(redis_wait_ready(local->redis));
-    redis_eval(local->redis, script, key_count, args, count, on_evaluated, &eval);
+    redis_eval(local->redis, script->script, script->key_count, script->args, script->count,
+               on_evaluated, &eval);
     redis_settle(local->redis, &eval.left);
     return eval.err;
 }
@@ -78,6 +77,17 @@ static void local_http(void *data, const struct http_request *request,
     http_client_start(local->http, request, on_called, &call);
     while (!call.over)
         uv_run(local->loop, UV_RUN_ONCE);
+}
+
+static struct err local_eval(void *data, const struct outside_script *script,
+                             struct outside_follow *follow)
+{
+    TRY(run_script(data, script));
+    if (follow == NULL || !follow->may_go(follow->data, script->out))
+        return ERR_NONE;
+    local_http(data, follow->request, follow->response);
+    follow->called = true;
+    return ERR_NONE;
 }
 
 static const struct outside_ops ops = {.eval = local_eval, .wait = local_wait, .http = local_http};

@@ -40,9 +40,15 @@ _Static_assert(CODE_COUNT == ARRAY_LEN(code_texts), "a text for each");
 static const char *const limit_texts[OUTSIDE_LIMIT_COUNT] = {
     [OUTSIDE_BUDGET] = "budget", [OUTSIDE_FROZEN] = "frozen", [OUTSIDE_BREAKER] = "breaker"};
 
+static const char *const ending_texts[OUTSIDE_ENDING_COUNT] = {
+    [OUTSIDE_ENDED_DONE] = "done",       [OUTSIDE_ENDED_FOUND] = "found",
+    [OUTSIDE_ENDED_REFUSED] = "refused", [OUTSIDE_ENDED_UNKNOWN] = "unknown",
+    [OUTSIDE_ENDED_PARKED] = "parked",   [OUTSIDE_ENDED_NOT_MADE] = "not_made"};
+
 struct figures {
     uint64_t codes[CODE_COUNT];
     uint64_t limited[OUTSIDE_LIMIT_COUNT];
+    uint64_t endings[OUTSIDE_ENDING_COUNT];
     struct metric_histogram took;
     bool used;
 };
@@ -151,6 +157,14 @@ void outside_shared_limited(struct outside_shared *shared, const struct outside_
     pthread_mutex_unlock(&shared->mutex);
 }
 
+void outside_shared_ended(struct outside_shared *shared, const struct outside_target *target,
+                          enum outside_ending ending)
+{
+    pthread_mutex_lock(&shared->mutex);
+    figures_of(shared, target)->endings[ending]++;
+    pthread_mutex_unlock(&shared->mutex);
+}
+
 /* Of operations this process has had to do with. */
 static void write_figures(const struct figures *all, struct metric_page *page)
 {
@@ -169,6 +183,12 @@ static void write_figures(const struct figures *all, struct metric_page *page)
         for (size_t i = 0; i < OUTSIDE_LIMIT_COUNT && all[op].used; i++)
             metric_put(page, METRIC_limited_total, (int64_t)all[op].limited[i], operation_texts[op],
                        limit_texts[i]);
+    metric_begin(page, METRIC_outbound_total);
+    for (size_t op = 0; op < OPERATION_COUNT; op++)
+        for (size_t i = 0; i < OUTSIDE_ENDING_COUNT; i++)
+            if (all[op].endings[i] > 0)
+                metric_put(page, METRIC_outbound_total, (int64_t)all[op].endings[i],
+                           operation_texts[op], ending_texts[i]);
 }
 
 void outside_shared_write(struct outside_shared *shared, struct metric_page *page)

@@ -21,6 +21,19 @@ void outside_shared_tell(struct outside_shared *shared, const struct outside_tar
 void outside_shared_limited(struct outside_shared *shared, const struct outside_target *target,
                             enum outside_limit why);
 
+/* What a run of service/outbound has made of a call with effect. */
+enum outside_ending {
+    OUTSIDE_ENDED_DONE,
+    OUTSIDE_ENDED_FOUND, /* by looking */
+    OUTSIDE_ENDED_REFUSED,
+    OUTSIDE_ENDED_UNKNOWN,
+    OUTSIDE_ENDED_PARKED,
+    OUTSIDE_ENDED_NOT_MADE, /* nothing has happened */
+    OUTSIDE_ENDING_COUNT
+};
+void outside_shared_ended(struct outside_shared *shared, const struct outside_target *target,
+                          enum outside_ending ending);
+
 void outside_shared_write(struct outside_shared *shared, struct metric_page *page);
 
 #endif

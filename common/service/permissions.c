@@ -116,7 +116,7 @@ static struct err ask_all(struct tenant_whop *client, const char *names, struct 
         if (feature == NULL)
             continue; /* the setting was checked */
         struct err err = ask(client, feature);
-        if (err.code == ERR_WHOP_PERMISSION)
+        if (err.code == ERR_FORBIDDEN)
             note_missing(feature, &err, missing);
         else if (err_failed(&err))
             return err;

@@ -69,6 +69,15 @@ static const char question[] =
     " (SELECT kind FROM jobs WHERE state = 'dead' LIMIT $1::bigint) d GROUP BY kind"
     " UNION ALL SELECT 'parked', COALESCE(error, ''), count(*) FROM"
     " (SELECT error FROM jobs WHERE state = 'parked' LIMIT $1::bigint) p GROUP BY 2"
+    " UNION ALL SELECT 'calls_parked', '', count(*) FROM (SELECT 1 FROM outbound"
+    "  WHERE state NOT IN ('done', 'refused') AND parked IS NOT NULL LIMIT $1::bigint) o"
+    " UNION ALL SELECT kind, '', number FROM (SELECT count(*) AS many, (extract(epoch FROM"
+    "  whopline_now() - min(sending_since)) * 1000)::bigint AS age FROM"
+    "  (SELECT sending_since FROM outbound WHERE state NOT IN ('done', 'refused')"
+    "   AND (state = 'unknown' OR (state = 'sending' AND sending_until <= whopline_now()))"
+    "   LIMIT $1::bigint) o) s,"
+    "  LATERAL (VALUES ('calls_unknown', many), ('calls_oldest', age)) v(kind, number)"
+    "  WHERE many > 0"
     " UNION ALL SELECT 'unrelayed', '', count(*) FROM"
     " (SELECT 1 FROM jobs WHERE state = 'queued' AND NOT bulk AND relayed_at IS NULL"
     "  AND due_at <= whopline_now() LIMIT $1::bigint) u"
@@ -77,6 +86,10 @@ static const char question[] =
     "  LIMIT $1::bigint) b"
     " UNION ALL SELECT 'tenants', status, count(*) FROM tenants WHERE status <> 'active'"
     " GROUP BY status"
+    " UNION ALL SELECT 'review', '', count(*) FROM"
+    " (SELECT 1 FROM credit_review WHERE state = 'open' LIMIT $1::bigint) r"
+    " UNION ALL SELECT 'orders', '', count(*) FROM"
+    " (SELECT 1 FROM credit_orders WHERE state = 'requested' LIMIT $1::bigint) o"
     " UNION ALL SELECT 'held', queue, 1 FROM queue_controls"
     " UNION ALL SELECT 'last_event', '', (extract(epoch FROM whopline_now() - received_at)"
     "  * 1000)::bigint FROM (SELECT max(received_at) AS received_at FROM webhook_events) e"
@@ -116,12 +129,22 @@ static void take_row(struct pg_stats *out, const char *what, const char *label, 
         out->dead[kind_index(label)] += count;
     else if (strcmp(what, "parked") == 0)
         out->parked[error_index(label)] += count;
+    else if (strcmp(what, "calls_parked") == 0)
+        out->calls_parked = count;
+    else if (strcmp(what, "calls_unknown") == 0)
+        out->calls_unknown = count;
+    else if (strcmp(what, "calls_oldest") == 0)
+        out->calls_oldest_ms = count > 0 ? count : 0;
     else if (strcmp(what, "unrelayed") == 0)
         out->unrelayed = count;
     else if (strcmp(what, "bulk") == 0)
         out->bulk_waiting = count;
     else if (strcmp(what, "tenants") == 0)
         take_tenants(out, label, count);
+    else if (strcmp(what, "review") == 0)
+        out->review_open = count;
+    else if (strcmp(what, "orders") == 0)
+        out->orders_requested = count;
     else if (strcmp(what, "held") == 0)
         take_held(out, label);
     else if (strcmp(what, "last_event") == 0)
@@ -130,7 +153,7 @@ static void take_row(struct pg_stats *out, const char *what, const char *label, 
 
 struct err queue_stats_ask_pg(struct pg *pg, struct pg_stats *out)
 {
-    *out = (struct pg_stats){.last_event_ms = -1};
+    *out = (struct pg_stats){.last_event_ms = -1, .calls_oldest_ms = -1};
     TRY(PG_EXEC(pg, question, pg_integer(QUEUE_STATS_ROWS_MAX)));
     for (size_t row = 0; row < pg_rows(pg); row++)
         take_row(out, pg_get(pg, row, 0), pg_get(pg, row, 1), pg_get_integer(pg, row, 2));

@@ -26,9 +26,14 @@ struct redis_stats {
 struct pg_stats {
     int64_t dead[JOB_KIND_COUNT + 1];   /* last: kinds this program does not know */
     int64_t parked[ERR_CODE_COUNT + 1]; /* last: no error, or one this program does not know */
+    int64_t calls_parked;               /* of outbound */
+    int64_t calls_unknown;              /* nobody knows what came of them, parked ones included */
+    int64_t calls_oldest_ms;            /* since the oldest of these was sent; -1: there is none */
     int64_t unrelayed;
     int64_t bulk_waiting;
-    int64_t last_event_ms; /* age; -1: there never was one */
+    int64_t review_open;      /* payments that wait for a person */
+    int64_t orders_requested; /* manual orders likewise */
+    int64_t last_event_ms;    /* age; -1: there never was one */
     bool queue_paused[QUEUE_COUNT];
     struct {
         char status[32];

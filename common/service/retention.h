@@ -9,6 +9,9 @@
  *   jobs done, skipped RETENTION_JOBS_DAYS after they ended
  *   jobs dead          RETENTION_DEAD_DAYS after they ended
  *   firings, timers    RETENTION_EVENTS_DAYS after they ended
+ *   calls with effect  done or refused: RETENTION_OUTBOUND_MARGIN_DAYS beyond the longest of the
+ *                      others, and as long as a job is left that could make them again. Those that
+ *                      are not at their end: never
  *
  * Queued and parked jobs, the ledger, payments, reviews and the audit log stay for good. */
 #include "base/config.h"
@@ -19,6 +22,7 @@ enum retention_table {
     RETENTION_JOBS,
     RETENTION_FIRINGS,
     RETENTION_TIMERS,
+    RETENTION_OUTBOUND,
     RETENTION_TABLE_COUNT,
 };
 const char *retention_table_name(enum retention_table table);

@@ -251,3 +251,64 @@ struct err schedules_take_step(struct pg *pg, int64_t grace_ms, struct schedules
     arena_close(&arena);
     return err;
 }
+
+/* --- a clock that was put back --------------------------------------------------------------- */
+
+struct planned {
+    int64_t id;
+    struct schedule_rule rule;
+    const char *slot;
+    const char *now;
+};
+
+static struct err mend_one(struct pg *pg, const struct planned *planned, size_t *mended)
+{
+    struct buf next = {0};
+    struct err err = schedule_rule_next(pg, &planned->rule, planned->now, &next);
+    if (!err_failed(&err))
+        err = PG_EXEC(pg,
+                      "UPDATE schedules SET next_slot = $3::timestamptz WHERE id = $1::bigint"
+                      " AND next_slot = $2::timestamptz AND next_slot > $3::timestamptz"
+                      " AND NOT EXISTS (SELECT FROM schedule_firings"
+                      "  WHERE schedule_id = $1::bigint AND slot = $3::timestamptz)",
+                      pg_integer(planned->id), pg_text(planned->slot), pg_text(buf_text(&next)));
+    buf_close(&next);
+    if (err.code == ERR_USAGE || err.code == ERR_PG_DATA)
+        return ERR_NONE; /* it rests when it comes to its slot, and says why */
+    TRY(err);
+    *mended += pg_affected(pg);
+    return ERR_NONE;
+}
+
+static struct err mend_all(struct pg *pg, struct arena *arena, size_t *mended)
+{
+    TRY(pg_exec(pg,
+                "SELECT id, cron, interval_ms, zone, next_slot::text, whopline_now()::text"
+                " FROM schedules WHERE enabled AND error IS NULL AND isfinite(next_slot)"
+                " AND next_slot > whopline_now()",
+                NULL, 0));
+    size_t count = pg_rows(pg);
+    struct planned *all = arena_alloc(arena, (count + 1) * sizeof *all);
+    for (size_t i = 0; i < count; i++)
+        all[i] = (struct planned){
+            .id = pg_get_integer(pg, i, 0),
+            .rule = {.cron = arena_strdup(arena, pg_get(pg, i, 1)),
+                     .interval_ms = pg_get_integer(pg, i, 2),
+                     .zone = arena_strdup(arena, pg_get(pg, i, 3))},
+            .slot = arena_strdup(arena, pg_get(pg, i, 4)),
+            .now = arena_strdup(arena, pg_get(pg, i, 5)),
+        };
+    for (size_t i = 0; i < count; i++)
+        TRY(mend_one(pg, &all[i], mended));
+    return ERR_NONE;
+}
+
+struct err schedules_mend(struct pg *pg, size_t *mended)
+{
+    struct arena arena;
+    *mended = 0;
+    arena_init(&arena);
+    struct err err = mend_all(pg, &arena, mended);
+    arena_close(&arena);
+    return err;
+}

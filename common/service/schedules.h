@@ -39,6 +39,11 @@ struct schedules_step {
 MUST_CHECK struct err schedules_take_step(struct pg *pg, int64_t grace_ms,
                                           struct schedules_step *out);
 
+/* Schedules whose next slot is later than their rule says, because the clock was ahead when it was
+ * worked out: worked out anew, unless that slot was dealt with (or left out by hand) already.
+ * *mended: how many. Statements of its own. */
+MUST_CHECK struct err schedules_mend(struct pg *pg, size_t *mended);
+
 /* In the caller's transaction, of a schedule locked by it: the row of the firing and, but with
  * SKIPPED, its job. how: as in the table. *fired: false if that slot was dealt with before. */
 MUST_CHECK struct err schedules_add_firing(struct pg *pg, int64_t id, const char *slot,

@@ -83,8 +83,8 @@ struct err tenant_found(struct pg *pg, int64_t tenant, const struct tenant_chang
 /* Errors that end with the tenant's trouble: its status, and all that is about its credential. */
 static bool is_tenants(enum err_code code)
 {
-    return code == ERR_TENANT_PAUSED || code == ERR_TENANT_DISCONNECTED ||
-           code == ERR_WHOP_PERMISSION || err_class_of(code) == ERR_CLASS_AUTH;
+    return code == ERR_TENANT_PAUSED || code == ERR_TENANT_DISCONNECTED || code == ERR_FORBIDDEN ||
+           err_class_of(code) == ERR_CLASS_AUTH;
 }
 
 static const char release_jobs[] =

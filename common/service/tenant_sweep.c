@@ -5,6 +5,15 @@
 
 #include <stdlib.h>
 
+/* A portion is some hundreds; what is beyond comes in the next sweep. */
+enum { PORTIONS_MAX = 20 };
+
+/* One that has such a job waiting needs no other: a sweep each minute would otherwise add up while
+ * Whop is slow, or while nobody runs them. */
+#define NONE_WAITING(kind)                                                                         \
+    " AND NOT EXISTS (SELECT FROM jobs j WHERE j.tenant_id = t.id AND j.state = 'queued'"          \
+    " AND j.kind = '" kind "')"
+
 static void take_ids(struct pg *pg, struct tenant_ids *out)
 {
     out->count = pg_rows(pg);
@@ -18,8 +27,8 @@ struct err tenant_sweep_expiring(struct pg *pg, const struct config *config, str
                 "SELECT t.id FROM tenant_credentials c JOIN tenants t ON t.id = c.tenant_id"
                 " WHERE c.revoked_at IS NULL AND c.kind = 'whop_oauth'"
                 " AND c.access_expires_at <= whopline_now() + $1::bigint * interval '1 second'"
-                " AND t.status IN ('active', 'permission_missing')"
-                " ORDER BY c.access_expires_at LIMIT $2::integer",
+                " AND t.status IN ('active', 'permission_missing')" NONE_WAITING(
+                    "sync.refresh_token") " ORDER BY c.access_expires_at LIMIT $2::integer",
                 pg_integer(config->token_refresh_ahead_seconds), pg_integer(TENANT_SWEEP_MAX)));
     take_ids(pg, out);
     return ERR_NONE;
@@ -29,9 +38,23 @@ struct err tenant_sweep_lacking(struct pg *pg, const struct config *config, stru
 {
     (void)config;
     TRY(PG_EXEC(pg,
-                "SELECT id FROM tenants WHERE status = 'permission_missing'"
-                " ORDER BY checked_at NULLS FIRST LIMIT $1::integer",
+                "SELECT id FROM tenants t WHERE status = 'permission_missing'" NONE_WAITING(
+                    "sync.check_tenant") " ORDER BY checked_at NULLS FIRST LIMIT $1::integer",
                 pg_integer(TENANT_SWEEP_MAX)));
+    take_ids(pg, out);
+    return ERR_NONE;
+}
+
+struct err tenant_sweep_selling(struct pg *pg, const struct config *config, struct tenant_ids *out)
+{
+    TRY(PG_EXEC(pg,
+                "SELECT id FROM tenants t WHERE status = 'active'"
+                " AND ($2 OR EXISTS (SELECT FROM tenant_credentials c WHERE c.tenant_id = t.id"
+                "  AND c.kind IN ('whop_api_key', 'whop_oauth') AND c.revoked_at IS NULL))"
+                " AND (EXISTS (SELECT FROM whop_plans p WHERE p.tenant_id = t.id)"
+                "  OR EXISTS (SELECT FROM credit_orders o WHERE o.tenant_id = t.id))"
+                " ORDER BY id LIMIT $1::integer",
+                pg_integer(TENANT_SWEEP_MAX), pg_flag(!text_is_empty(config->whop_api_key))));
     take_ids(pg, out);
     return ERR_NONE;
 }
@@ -41,12 +64,23 @@ static struct err release_events(struct pg *pg, const char *actor, size_t *moved
     struct quarantine_released released = {.events = 1};
     struct buf company = {0};
     struct err err = quarantine_find(pg, &company);
-    while (!err_failed(&err) && company.len > 0 && released.events > 0) {
+    for (int i = 0; i < PORTIONS_MAX && !err_failed(&err) && company.len > 0 && released.events > 0;
+         i++) {
         err = quarantine_release(pg, buf_text(&company), actor, &released);
         *moved += released.events;
     }
     buf_close(&company);
     return err;
+}
+
+static struct err release_tenant(struct pg *pg, int64_t tenant, const char *actor, size_t *moved)
+{
+    size_t released = 1;
+    for (int i = 0; i < PORTIONS_MAX && released > 0; i++) {
+        TRY(tenant_release_jobs(pg, tenant, actor, &released));
+        *moved += released;
+    }
+    return ERR_NONE;
 }
 
 static struct err release_jobs(struct pg *pg, const char *actor, size_t *moved)
@@ -60,12 +94,10 @@ static struct err release_jobs(struct pg *pg, const char *actor, size_t *moved)
     active->count = 0;
     if (!err_failed(&err))
         take_ids(pg, active);
-    for (size_t i = 0; i < active->count && !err_failed(&err); i++) {
-        size_t released = 0;
-        do {
-            err = tenant_release_jobs(pg, active->ids[i], actor, &released);
-            *moved += released;
-        } while (!err_failed(&err) && released > 0);
+    for (size_t i = 0; i < active->count && err.code != ERR_PG_DOWN; i++) {
+        struct err one = release_tenant(pg, active->ids[i], actor, moved);
+        if (err_failed(&one)) /* and on with the others */
+            err = one;
     }
     free(active);
     return err;
@@ -74,6 +106,7 @@ static struct err release_jobs(struct pg *pg, const char *actor, size_t *moved)
 struct err tenant_sweep_stranded(struct pg *pg, const char *actor, size_t *moved)
 {
     *moved = 0;
-    TRY(release_events(pg, actor, moved));
-    return release_jobs(pg, actor, moved);
+    struct err events = release_events(pg, actor, moved);
+    struct err jobs = release_jobs(pg, actor, moved);
+    return err_failed(&events) ? events : jobs;
 }

@@ -19,9 +19,14 @@ MUST_CHECK struct err tenant_sweep_expiring(struct pg *pg, const struct config *
 MUST_CHECK struct err tenant_sweep_lacking(struct pg *pg, const struct config *config,
                                            struct tenant_ids *out);
 
+/* Those that sell credits and whose books at Whop can be read. */
+MUST_CHECK struct err tenant_sweep_selling(struct pg *pg, const struct config *config,
+                                           struct tenant_ids *out);
+
 /* What was left behind: events journalled while their tenant was being added, jobs parked for a
  * tenant that is active, because whoever put the others in again was interrupted. *moved: how many
- * of both. Transactions of its own. */
+ * of both. Transactions of its own. An error is one
+ * tenant's, of whom there may be more; the others were seen to. */
 MUST_CHECK struct err tenant_sweep_stranded(struct pg *pg, const char *actor, size_t *moved);
 
 #endif

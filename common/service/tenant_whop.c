@@ -2,6 +2,8 @@
 
 #include "service/token_refresh.h"
 
+enum { REPLACED_AFTER_MS = 1000 };
+
 /* Whop's client takes texts: the token's buffer has its NUL. */
 static void use_credential(struct tenant_whop *client)
 {
@@ -23,7 +25,7 @@ static struct err replaced(struct tenant_whop *client)
         return ERR_NONE;
     }
     credential_close(&fresh);
-    return err_failed(&err) ? err : err_make(ERR_WHOP_AUTH, "the key is not accepted");
+    return err_failed(&err) ? err : err_make(ERR_UNAUTHORISED, "the key is not accepted");
 }
 
 static struct err renew(void *data, struct whop *whop)
@@ -55,10 +57,12 @@ struct err tenant_whop_open(struct tenant_whop *client, struct pg *pg, struct ou
 
 struct err tenant_whop_close(struct tenant_whop *client, struct err err)
 {
-    if (err.code == ERR_WHOP_AUTH) {
+    if (err.code == ERR_UNAUTHORISED) {
         struct err refused = token_refused(client->pg, &client->credential, err_text(&err));
-        if (err_failed(&refused))
-            err = refused;
+        err = err_failed(&refused) ? refused
+                                   : err_make(ERR_BUSY, "the credential was replaced meanwhile");
+        if (err.code == ERR_BUSY)
+            err.after_ms = REPLACED_AFTER_MS;
     }
     credential_close(&client->credential);
     return err;

@@ -7,6 +7,9 @@
  *   struct err err = whop_get_plan(&client.whop, id, &plan);
  *   err = tenant_whop_close(&client, err);
  *
+ * Calls with effect (whop_prepare_..., then outbound_run) stand between open and close just so:
+ * their 401 gets one refresh, too.
+ *
  * No transaction may be open from open to close. The caller's memory and thread. */
 #include "service/credentials.h"
 #include "service/whop.h"
@@ -22,8 +25,8 @@ MUST_CHECK struct err tenant_whop_open(struct tenant_whop *client, struct pg *pg
                                        struct outside *outside, struct arena *arena, int64_t tenant,
                                        enum credential_use use);
 /* err: what the calls came to. A credential that was refused although it was renewed makes the
- * tenant reauth_required: TENANT_REAUTH instead of WHOP_AUTH. Everything else is returned as it is.
- */
+ * tenant reauth_required: TENANT_REAUTH instead of UNAUTHORISED; BUSY if there is another one by
+ * now. Everything else is returned as it is. */
 MUST_CHECK struct err tenant_whop_close(struct tenant_whop *client, struct err err);
 
 #endif

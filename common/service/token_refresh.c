@@ -17,15 +17,22 @@ enum { LOOK_MS = 100, STORE_AGAIN_MS = 250, BUSY_AFTER_MS = 1000 };
 static struct err lock(struct pg *pg, const struct config *config,
                        const struct credential *credential, bool *mine)
 {
-    TRY(PG_EXEC(pg,
-                "UPDATE tenant_credentials SET refresh_lock_until ="
-                "  whopline_now() + $3::bigint * interval '1 ms'"
-                " WHERE id = $1::bigint AND version = $2::integer AND revoked_at IS NULL"
-                " AND (refresh_lock_until IS NULL OR refresh_lock_until <= whopline_now())",
-                pg_integer(credential->id), pg_integer(credential->version),
-                pg_integer(config->token_refresh_lock_ms)));
-    *mine = pg_affected(pg) == 1;
-    return ERR_NONE;
+    /* In a transaction, which waits no longer than DATABASE_LOCK_TIMEOUT_MS for the row. */
+    struct err err = pg_begin(pg);
+    if (!err_failed(&err))
+        err = PG_EXEC(pg,
+                      "UPDATE tenant_credentials SET refresh_lock_until ="
+                      "  whopline_now() + $3::bigint * interval '1 ms'"
+                      " WHERE id = $1::bigint AND version = $2::integer AND revoked_at IS NULL"
+                      " AND (refresh_lock_until IS NULL OR refresh_lock_until <= whopline_now())",
+                      pg_integer(credential->id), pg_integer(credential->version),
+                      pg_integer(config->token_refresh_lock_ms));
+    bool locked = !err_failed(&err) && pg_affected(pg) == 1;
+    if (!err_failed(&err))
+        err = pg_commit(pg);
+    pg_rollback(pg);
+    *mine = locked && !err_failed(&err);
+    return err;
 }
 
 /* After a call that has done nothing: the next one need not wait. */
@@ -169,13 +176,13 @@ static struct err refresh_locked(struct pg *pg, struct outside *outside, struct 
     if (FAULT(before_refresh))
         return err_make(ERR_HTTP_NOT_SENT, "%s", "");
     struct err err = ask(outside, arena, credential, &tokens);
-    if (err.code == ERR_WHOP_AUTH && strstr(err_text(&err), "invalid_client") != NULL) {
+    if (err.code == ERR_UNAUTHORISED && strstr(err_text(&err), "invalid_client") != NULL) {
         unlock(pg, credential);
         return err_make(ERR_CREDENTIAL_MISSING,
                         "Whop does not know WHOP_CLIENT_ID or WHOP_CLIENT_SECRET: no token can be "
                         "refreshed");
     }
-    if (err.code == ERR_WHOP_AUTH)
+    if (err.code == ERR_UNAUTHORISED)
         return token_refused(pg, credential, err_text(&err));
     if (err_failed(&err)) {
         unlock(pg, credential);
@@ -214,5 +221,58 @@ struct err token_refresh(struct pg *pg, struct outside *outside, struct arena *a
     }
     struct err err = err_make(ERR_BUSY, "another process is refreshing this token");
     err.after_ms = BUSY_AFTER_MS;
+    return err;
+}
+
+/* --- back to Whop ---------------------------------------------------------------------------- */
+
+static struct err lock_for_end(struct pg *pg, struct outside *outside,
+                               struct credential *credential, int64_t tenant)
+{
+    const struct config *config = outside->config;
+    int64_t until_ms = clock_mono_ms() + config->token_refresh_lock_ms;
+    for (;;) {
+        bool mine = false;
+        TRY(credential_load(pg, config, tenant, CREDENTIAL_FOR_END, credential));
+        if (!credential->is_oauth)
+            return ERR_NONE;
+        TRY(lock(pg, config, credential, &mine));
+        if (mine)
+            return ERR_NONE;
+        if (clock_mono_ms() >= until_ms)
+            return err_make(ERR_BUSY, "somebody is refreshing this token");
+        credential_close(credential);
+        TRY(outside->ops->wait(outside->data, LOOK_MS));
+    }
+}
+
+static struct err give_back(struct outside *outside, struct arena *arena,
+                            struct credential *credential)
+{
+    const struct config *config = outside->config;
+    if (text_is_empty(config->whop_client_id))
+        return err_make(ERR_CREDENTIAL_MISSING, "WHOP_CLIENT_ID is not set");
+    struct whop whop = {
+        .outside = outside, .arena = arena, .credential = credential->name, .token = ""};
+    const struct whop_grant grant = {.client_id = config->whop_client_id,
+                                     .client_secret = text_is_empty(config->whop_client_secret)
+                                                          ? NULL
+                                                          : config->whop_client_secret};
+    /* Whether the first takes the second along is not documented. */
+    TRY(whop_revoke_token(&whop, &grant, buf_text(&credential->refresh_token)));
+    return whop_revoke_token(&whop, &grant, buf_text(&credential->token));
+}
+
+struct err token_revoke(struct pg *pg, struct outside *outside, struct arena *arena, int64_t tenant,
+                        bool *revoked)
+{
+    struct credential credential = {0};
+    *revoked = false;
+    struct err err = lock_for_end(pg, outside, &credential, tenant);
+    if (!err_failed(&err) && credential.is_oauth) {
+        err = give_back(outside, arena, &credential);
+        *revoked = !err_failed(&err);
+    }
+    credential_close(&credential);
     return err;
 }

@@ -20,6 +20,13 @@
 MUST_CHECK struct err token_refresh(struct pg *pg, struct outside *outside, struct arena *arena,
                                     struct credential *credential);
 
+/* Gives the tenant's OAuth tokens back to Whop, before they are erased here: waits for a refresh
+ * that is under way, and keeps others from beginning one. *revoked: false if it has none. The
+ * tenant is disconnected already, so that nothing new is called with them. Other errors: Whop may
+ * still take them. */
+MUST_CHECK struct err token_revoke(struct pg *pg, struct outside *outside, struct arena *arena,
+                                   int64_t tenant, bool *revoked);
+
 /* The credential is refused for good, if it is still the tenant's: reauth_required. Returns
  * TENANT_REAUTH, or what went wrong with that; ERR_OK if there is another credential by now. */
 MUST_CHECK struct err token_refused(struct pg *pg, const struct credential *credential,

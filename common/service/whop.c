@@ -2,6 +2,7 @@
 
 #include "base/config.h"
 #include "base/log.h"
+#include "codec/seal.h"
 #include "service/whop_call.h"
 
 #include <stdio.h>
@@ -58,7 +59,7 @@ static struct err ask(struct whop *whop, enum whop_operation operation, const ch
     *response = (struct http_response){.outcome = HTTP_NOT_BEGUN};
     TRY(whop_call_build(whop, operation, ids, filters, filter_count, NULL, &call));
     struct err err = call_once(whop, call, response);
-    if (err.code != ERR_WHOP_AUTH || whop->renew == NULL)
+    if (err.code != ERR_UNAUTHORISED || whop->renew == NULL)
         return err;
     buf_close(&response->body);
     TRY(whop->renew(whop->data, whop));
@@ -209,6 +210,22 @@ struct err whop_refresh_tokens(struct whop *whop, const struct whop_grant *grant
                     whop_read(WHOP_OBJECT_tokens, buf_span(&response.body), whop->arena, out));
     if (!err_failed(&err) && text_is_empty(out->refresh_token))
         err = err_make(ERR_WHOP_ANSWER, "oauth.token: tokens without refresh_token");
+    buf_close(&response.body);
+    return err;
+}
+
+struct err whop_revoke_token(struct whop *whop, const struct whop_grant *grant, const char *token)
+{
+    struct whop_call *call = NULL;
+    struct http_response response;
+    struct buf body = {0};
+    whop_body_revoke(grant->client_id, grant->client_secret, token, &body);
+    struct err err =
+        whop_call_build(whop, WHOP_OPERATION_oauth_revoke, NULL, NULL, 0, &body, &call);
+    seal_wipe(&body);
+    TRY(err);
+    err = call_once(whop, call, &response);
+    explicit_bzero((char *)(uintptr_t)call->request.body.ptr, call->request.body.len);
     buf_close(&response.body);
     return err;
 }

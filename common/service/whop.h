@@ -9,8 +9,8 @@
  *                service/outbound, which sees to it that it happens once.
  *
  * Errors of reading, each with status, code and message of the answer in its text:
- *   WHOP_AUTH         401: the credential is not accepted, and renewing it did not help
- *   WHOP_PERMISSION   403: the message names the permission (the seeds' WhopMembershipError)
+ *   UNAUTHORISED      401: the credential is not accepted, and renewing it did not help
+ *   FORBIDDEN         403: the message names the permission (the seeds' WhopMembershipError)
  *   WHOP_NOT_FOUND    404: it may just not be there yet
  *   WHOP_LIMITED      429: after_ms; the operation is frozen for all processes until then
  *   WHOP_DOWN         no answer, a cut one, 408, 425, 3xx or 5xx
@@ -88,10 +88,10 @@ MUST_CHECK struct err whop_next_page(struct whop_list *list, struct whop_page *o
 /* New tokens for a refresh token, which works once: keep the new one before the new access token is
  * used. One at a time for a grant: that is the caller's business. whop's token is not needed.
  *
- *   WHOP_AUTH      the grant has ended, or the token was used before
+ *   UNAUTHORISED   the grant has ended, or the token was used before
  *   HTTP_NOT_SENT, WHOP_LIMITED, LIMITED, BREAKER_OPEN   nothing has happened
  *   HTTP_LOST, WHOP_DOWN, WHOP_ANSWER   whether the token is used up is not known; offering it
- *                  again does no harm and says so: WHOP_AUTH if it is */
+ *                  again does no harm and says so: UNAUTHORISED if it is */
 struct whop_grant {
     const char *client_id;
     const char *client_secret; /* NULL: the app has none */
@@ -99,5 +99,9 @@ struct whop_grant {
 };
 MUST_CHECK struct err whop_refresh_tokens(struct whop *whop, const struct whop_grant *grant,
                                           struct whop_tokens *out);
+/* The token, a refresh or an access token, is worth nothing any more. grant: whose client it is.
+ * Asking again does no harm. Errors as of reading. */
+MUST_CHECK struct err whop_revoke_token(struct whop *whop, const struct whop_grant *grant,
+                                        const char *token);
 
 #endif

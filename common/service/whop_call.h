@@ -7,10 +7,12 @@ enum { WHOP_HEADERS_MAX = 5 };
 
 /* In the arena of its whop, with all it points to. */
 struct whop_call {
+    struct whop *whop;
     enum whop_operation operation;
     struct outside_target target;
     struct http_request request; /* without Idempotency-Key */
     const char *headers[WHOP_HEADERS_MAX];
+    const char *authorization; /* of these; NULL: none */
 };
 
 /* ids: as many as the operation's path wants. body: NULL for none, else copied. CONFIG: an address

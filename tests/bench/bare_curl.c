@@ -1,6 +1,7 @@
 /* bare_curl: the least that keeps N reading calls in flight with libcurl: its own multi interface
- * and its own poll, one thread, answers thrown away. No budget, no freeze, no breaker, no JSON, no
- * slots: the distance to it is what service/whop's care costs.
+ * and its own poll, one thread, answers thrown away; the request is the same, byte for byte. No
+ * budget, no freeze, no breaker, no JSON, no slots: the distance to it is what service/whop's care
+ * costs.
  *
  *   bench_bare_curl URL TOKEN VERSION CALLS IN_FLIGHT
  *
@@ -41,6 +42,7 @@ static CURL *make(void)
     curl_easy_setopt(easy, CURLOPT_URL, bench.url);
     curl_easy_setopt(easy, CURLOPT_HTTPHEADER, bench.headers);
     curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
+    curl_easy_setopt(easy, CURLOPT_USERAGENT, "whopline/" WHOPLINE_VERSION);
     curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(easy, CURLOPT_PROXY, "");
     return easy;
@@ -88,9 +90,10 @@ int main(int argc, char **argv)
     bench.left = bench_number(argv[4], 1, 100000000);
     long in_flight = bench_number(argv[5], 1, IN_FLIGHT_MAX);
     curl_global_init(CURL_GLOBAL_DEFAULT);
-    snprintf(line, sizeof line, "Authorization: Bearer %s", argv[2]);
-    bench.headers = curl_slist_append(bench.headers, line);
+    bench.headers = curl_slist_append(bench.headers, "Accept: application/json");
     snprintf(line, sizeof line, "Api-Version-Date: %s", argv[3]);
+    bench.headers = curl_slist_append(bench.headers, line);
+    snprintf(line, sizeof line, "Authorization: Bearer %s", argv[2]);
     bench.headers = curl_slist_append(bench.headers, line);
     bench.multi = curl_multi_init();
     curl_multi_setopt(bench.multi, CURLMOPT_MAXCONNECTS, in_flight);

@@ -4,7 +4,10 @@ In one run, round by round and one after the other, against the same simulator (
 
     bare curl      libcurl's multi interface and curl_multi_poll, answers thrown away: the limit
     service/whop   whopline-probe with as many slots: budget and freeze in Redis, breaker, libcurl on the
-                   loop, JSON into a struct
+                   loop, JSON into a struct; each slot with a credential, and so a budget, of its own:
+                   their moments are at once
+    one budget     the same with one credential for all, as fast as can be set: moments come in bursts,
+                   and most calls wait for theirs and look at the freeze again
 
 README.md beside this file says how to read it.
 """
@@ -25,7 +28,7 @@ from lib.stores import COMPANY
 
 COLUMNS = (("calls/s", 11, 0), ("CPU us/call", 13, 1), ("sim us/call", 13, 1), ("Redis us/call", 15, 1),
            ("peak MiB", 10, 1), ("others %", 10, 0))
-LIMIT, OURS, VERSION = "bare curl", "service/whop", "2026-07-20"
+LIMIT, OURS, SHARED, VERSION = "bare curl", "service/whop", "one budget", "2026-07-20"
 
 
 class Sim:
@@ -73,11 +76,11 @@ def run_limit(place, redis, sim, options, count):
             "peak_mib": None, "redis_us": None}
 
 
-def run_ours(place, redis, sim, options, count):
+def run_ours(place, redis, sim, options, count, **more):
     env = probe.environment(redis, place.database, SLOTS=options.in_flight, WHOP_API_URL=f"{sim.url}/api/v1",
                             HTTP_ALLOW_PRIVATE="true", WHOP_RATE_PER_MIN=1_000_000, WHOP_API_VERSION_DATE=VERSION,
                             HTTP_KEEP_CONNECTIONS=options.in_flight, MAX_RUN_MS=600_000, WHOP_COMPANY_ID=COMPANY,
-                            PROBE_WHOP_ID=sim.membership, PROBE_WHOP_CALLS=count // options.in_flight)
+                            PROBE_WHOP_ID=sim.membership, PROBE_WHOP_CALLS=count // options.in_flight, **more)
     log = f"{place.folder}/probe.log"
     process = start_whopline(BENCH / "whopline-probe", log, env)
     meter = Meter(cpu=lambda: cpu_seconds(process.pid), sim=lambda: cpu_seconds(sim.process.pid),
@@ -91,10 +94,14 @@ def run_ours(place, redis, sim, options, count):
     return {**result, "peak_mib": peak}
 
 
+def run_apart(place, redis, sim, options, count):
+    return run_ours(place, redis, sim, options, count, PROBE_WHOP_APART="1")
+
+
 def measure_round(place, redis, sim, options):
     count = options.calls // options.in_flight * options.in_flight
     result = {}
-    for name, how in ((LIMIT, run_limit), (OURS, run_ours)):
+    for name, how in ((LIMIT, run_limit), (OURS, run_apart), (SHARED, run_ours)):
         redis.clear()
         sim.forget()
         result[name] = how(place, redis, sim, options, count)
@@ -112,8 +119,9 @@ def show(rounds, options):
         values = [None if None in column else report.median(column) for column in values]
         rows.append((name, [*values[:-1], values[-1] * 100]))
     report.table(COLUMNS, rows)
-    report.ratio(f"{OURS} / {LIMIT}, calls a second", [(r[OURS]["per_second"], r[LIMIT]["per_second"]) for r in rounds])
-    report.ratio(f"{OURS} / {LIMIT}, CPU a call", [(r[OURS]["cpu_us"], r[LIMIT]["cpu_us"]) for r in rounds])
+    for name in (OURS, SHARED):
+        for what, key in (("calls a second", "per_second"), ("CPU a call", "cpu_us")):
+            report.ratio(f"{name} / {LIMIT}, {what}", [(r[name][key], r[LIMIT][key]) for r in rounds])
 
 
 def main():

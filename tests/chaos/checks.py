@@ -98,28 +98,50 @@ def events(seed):
         yield f"without a job: events {few(row[0] for row in none)}"
 
 
+CATEGORY = {"topup": "topup", "refund": "refund", "refund_reversal": "refund", "dispute_hold": "held",
+            "dispute_release": "held", "dispute_loss": "lost"}
+
+
+def ledger_of(seed):
+    """{payment: {category: credits}}, and how often each was granted."""
+    found, grants = {}, {}
+    for payment, kind, count, credits in seed.world.sql(
+            "SELECT whop_payment_id, kind, count(*), sum(credits)::bigint FROM credit_transactions GROUP BY 1, 2"):
+        sums = found.setdefault(payment, {})
+        sums[CATEGORY[kind]] = sums.get(CATEGORY[kind], 0) + credits
+        if kind == "topup":
+            grants[payment] = count
+    return {payment: {name: n for name, n in sums.items() if n} for payment, sums in found.items()}, grants
+
+
 def money(seed):
-    wanted = seed.events.credits
-    rows = seed.world.sql("""SELECT source_id, count(*), sum(amount) FROM credit_transactions
-                             WHERE source_type = 'payment' AND kind = 'topup' GROUP BY source_id""")
-    found = {row[0]: row for row in rows}
-    if twice := [row[0] for row in rows if row[1] != 1]:
+    payments, world = seed.events.payments, seed.world
+    found, grants = ledger_of(seed)
+    twice = [payment for payment, count in grants.items() if count != 1]
+    if twice:
         yield f"granted more than once: payments {few(twice)}"
-    if none := set(wanted) - set(found):
+    none = set(payments) - set(grants)
+    if none:
         yield f"never granted: payments {few(none)}"
-    if wrong := [key for key, row in found.items() if row[1] == 1 and int(row[2]) != wanted.get(key)]:
-        yield f"wrong amount: payments {few(wrong)}"
-    held = {row[0]: int(row[1]) for row in seed.world.sql("SELECT owner_id, credits_balance FROM credit_accounts")}
+    wrong = [f"{key} {found[key]} instead of {payment.ledger()}" for key, payment in payments.items()
+             if key in found and key not in twice and found[key] != payment.ledger()]
+    if wrong:
+        yield f"wrong ledger: payments {few(wrong)}"
+    held = {row[0]: int(row[1]) for row in world.sql("SELECT owner_id, credits_balance FROM credit_accounts")}
     if held != seed.events.balances() and not (twice or none or wrong):
         yield f"wrong balance: users {few(set(held.items()) ^ set(seed.events.balances().items()))}"
-    ledger = {row[0]: int(row[1]) for row in seed.world.sql(
-        """SELECT owner_id, sum(amount) FROM credit_transactions t JOIN credit_accounts a ON a.id = t.account_id
-           GROUP BY owner_id""")}
-    if held != ledger:
-        yield f"balance is not the sum of the ledger: users {few(set(held.items()) ^ set(ledger.items()))}"
-    states = dict(seed.world.sql("SELECT state, count(*) FROM jobs WHERE queue = 'credits' GROUP BY state"))
-    if states.get("done", 0) != len(wanted) or set(states) - {"done", "skipped"}:
-        yield f"credits jobs ended as {states}, with {len(wanted)} payments"
+    if odd := world.sql("SELECT owner_id FROM credit_mismatches"):
+        yield f"balance is not the sum of the ledger: users {few(row[0] for row in odd)}"
+    torn = world.sql("""SELECT account_id FROM (
+        SELECT account_id, balance_after, sum(amount) OVER (PARTITION BY account_id ORDER BY id) AS upto
+        FROM credit_transactions) t WHERE balance_after <> upto GROUP BY 1""")
+    if torn:
+        yield f"a balance in the ledger is not the sum of the rows up to it: accounts {few(row[0] for row in torn)}"
+    states = dict(world.sql("SELECT state, count(*) FROM jobs WHERE queue = 'credits' GROUP BY state"))
+    if set(states) - {"done", "skipped"} or states.get("done", 0) < len(payments):
+        yield f"credits jobs ended as {states}, with {len(payments)} payments"
+    if reviews := world.sql("SELECT whop_payment_id FROM credit_review WHERE state = 'open'"):
+        yield f"in review: payments {few(row[0] for row in reviews)}"
 
 
 # ---- jobs and effects

@@ -12,6 +12,7 @@ import random
 import threading
 import time
 import uuid
+from decimal import Decimal
 
 import psycopg2
 import psycopg2.extras
@@ -20,6 +21,7 @@ import whop
 import wire
 
 PLANS = {"plan_chaos_s": 7, "plan_chaos_m": 50, "plan_chaos_l": 500}
+TOTAL = Decimal("49.99")  # of every recorded payment
 PROBE_STREAM = "wl:{0}:q:probe"
 
 
@@ -34,39 +36,105 @@ class Delivery:
     raw: bytes
 
 
+@dataclasses.dataclass
+class Payment:
+    """A payment and what truly became of it."""
+    id: str
+    user: str
+    plan: str
+    refunds: dict = dataclasses.field(default_factory=dict)   # id -> (amount, its last status)
+    disputes: dict = dataclasses.field(default_factory=dict)  # id -> its last status
+
+    @property
+    def credits(self):
+        return PLANS[self.plan]
+
+    def ledger(self):
+        """{category: credits} by the rules alone; categories as in checks.CATEGORY."""
+        refunded = sum((amount for amount, status in self.refunds.values() if status == "succeeded"), Decimal(0))
+        taken = int(self.credits * min(refunded, TOTAL) / TOTAL)
+        statuses = set(self.disputes.values())
+        left = self.credits - taken
+        lost = left if "lost" in statuses else 0
+        held = left if statuses & {"needs_response", "under_review"} and not lost else 0
+        found = {"topup": self.credits, "refund": -taken, "held": -held, "lost": -lost}
+        return {name: credits for name, credits in found.items() if credits}
+
+
 class Events:
     """Payments to known plans: about a tenth of the deliveries come twice under their id, a tenth of
-    the payments again under a new one or in another generation's shape. Not in order."""
+    the payments again under a new one or in another generation's shape; some fail before they succeed,
+    some are refunded, in parts or whole, some disputed. Not in order."""
 
     def __init__(self, rng, payments):
-        self.credits, self.user_of, self.deliveries = {}, {}, []
-        self.now = int(time.time())
+        self.payments, self.deliveries = {}, []
+        self.now, self.serial = int(time.time()), 0
         for number in range(payments):
-            payment, user = f"pay_{number:05}", f"user_{rng.randrange(1 + payments // 3):05}"
-            plan = rng.choice(sorted(PLANS))
-            self.credits[payment], self.user_of[payment] = PLANS[plan], user
+            payment = Payment(f"pay_{number:05}", f"user_{rng.randrange(1 + payments // 3):05}",
+                              rng.choice(sorted(PLANS)))
+            self.payments[payment.id] = payment
+            if rng.random() < 0.1:
+                self.add(whop.payment(id=payment.id, user=payment.user, plan=payment.plan, event="payment.failed",
+                                      webhook_id=f"msg_{payment.id}_failed", paid=self.now - 60), payment)
             for again in range(2 if rng.random() < 0.1 else 1):
-                self.add(rng, payment, user, plan, again)
+                self.add_paid(rng, payment, again)
+            if rng.random() < 0.15:
+                self.add_refunds(rng, payment)
+            if rng.random() < 0.1:
+                self.add_dispute(rng, payment)
         twice = [one for one in self.deliveries if rng.random() < 0.1]
         self.event_ids = {one.event_id for one in self.deliveries}
         self.deliveries += twice
         rng.shuffle(self.deliveries)
 
-    def add(self, rng, payment, user, plan, again):
+    def add(self, body, payment):
+        webhook_id = body["id"]
+        headers, raw = whop.request(body, webhook_id=webhook_id)
+        self.deliveries.append(Delivery(f"default/{webhook_id}", payment.id, headers, raw))
+
+    def add_paid(self, rng, payment, again):
         shape = rng.choice(whop.SHAPES)
-        webhook_id = f"msg_{payment}_{again}"
-        body = whop.payment(shape, id=payment, user=user, plan=plan, webhook_id=webhook_id, paid=self.now)
+        webhook_id = f"msg_{payment.id}_{again}"
+        body = whop.payment(shape, id=payment.id, user=payment.user, plan=payment.plan, webhook_id=webhook_id,
+                            paid=self.now)
         # A legacy delivery is known by its MAC: two of one payment must not have the same second.
         headers, raw = whop.request(body, webhook_id=webhook_id if whop.is_v1(body) else None,
                                     timestamp=self.now - again)
         signature = headers.get("x-whop-signature", "")
         event_id = f"default/mac:{signature.partition('v1=')[2]}" if signature else f"default/{webhook_id}"
-        self.deliveries.append(Delivery(event_id, payment, headers, raw))
+        self.deliveries.append(Delivery(event_id, payment.id, headers, raw))
+
+    def add_news(self, event, payment, **data):
+        """Of a refund or dispute; each later than the one before."""
+        self.serial += 1
+        body = whop.vector("v1", event)
+        body.update(id=f"msg_{data['id']}_{self.serial}", timestamp=whop.iso(self.now + self.serial))
+        body["data"].update(data)
+        of = body["data"]["payment"]
+        of["id"], of["user"]["id"] = payment.id, payment.user
+        for plan in (of.get("plan"), body["data"].get("plan")):
+            if plan:
+                plan["id"] = payment.plan
+        self.add(body, payment)
+
+    def add_refunds(self, rng, payment):
+        for number in range(rng.choice((1, 1, 2, 3))):
+            refund, amount = f"rf_{payment.id}_{number}", rng.choice((TOTAL, Decimal("20.00"), Decimal("0.01"), Decimal("10.43")))
+            for status in rng.choice((("succeeded",), ("pending", "succeeded"), ("pending", "failed"), ("succeeded", "failed"))):
+                payment.refunds[refund] = (amount, status)
+                self.add_news("refund.updated", payment, id=refund, amount=float(amount), status=status)
+
+    def add_dispute(self, rng, payment):
+        dispute = f"dspt_{payment.id}"
+        for status in ("warning_needs_response", "needs_response", "under_review", rng.choice(("won", "lost", "closed"))):
+            if rng.random() < 0.8:
+                payment.disputes[dispute] = status
+                self.add_news("dispute.updated", payment, id=dispute, status=status)
 
     def balances(self):
         wanted = {}
-        for payment, credits in self.credits.items():
-            wanted[self.user_of[payment]] = wanted.get(self.user_of[payment], 0) + credits
+        for payment in self.payments.values():
+            wanted[payment.user] = wanted.get(payment.user, 0) + sum(payment.ledger().values())
         return wanted
 
 

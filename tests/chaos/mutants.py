@@ -39,8 +39,8 @@ MUTANTS = (
     # A death between the two: the row says that Redis has it. A new run_id of Redis would repair it.
     Mutant("mark_before_enqueue", {"only": ("force_point", "kill_process", "cut"),
                                    "force": ("before_enqueue",)}),
-    # A payment that comes again under another id is granted again.
-    Mutant("ledger_without_key", {"only": ("kill_process", "force_point", "lose_reply")}),
+    # Whatever comes of a payment again grants it again.
+    Mutant("granted_forgotten", {"only": ("kill_process", "force_point", "lose_reply")}),
     # A death after the first byte: the row still says that nothing has been sent.
     Mutant("sending_after_call", {"only": ("force_point", "kill_process", "spoil_calls"),
                                   "force": ("call_reply_lost", "before_pg_commit")}),

@@ -40,6 +40,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 #define FIELD_OF_event(type, member) check_##type(event.member);
 #define FIELD_OF_probe(type, member)
 #define FIELD_OF_sync(type, member)
+#define FIELD_OF_order_call(type, member)
+#define FIELD_OF_books(type, member)
 #define PAYLOAD_END(payload)
 #define JOB(name, kind, payload, queue, run_max, max_attempts, max_run_ms, life)
 #include "jobs.def"

@@ -60,11 +60,18 @@ def test_scale(pg_cluster):
 
 def test_whop(pg_cluster):
     first, = bench("whop", pg_cluster, "--calls", 200, "--in-flight", 8, "--rounds", 1, "--warm", 0)
-    assert set(first) == {"bare curl", "service/whop"}
+    assert set(first) == {"bare curl", "service/whop", "one budget"}
     assert all(run["per_second"] > 0 and run["cpu_us"] > 0 and run["jobs"] == 200 for run in first.values())
 
 
-@pytest.mark.parametrize("name", ["worker", "jobs", "latency", "fairness", "scale", "whop"])
+def test_credits(pg_cluster):
+    rounds = bench("credits", pg_cluster, "--payments", 200, "--users", 50, "--rounds", 1, "--warm", 0,
+                   "--connections", 2)
+    assert set(rounds[0]) == {"least 2", "pgbench 2", "grants 2", "SLOTS 2"}
+    assert all(run["per_second"] > 0 and run["pg_us"] > 0 for run in rounds[0].values())
+
+
+@pytest.mark.parametrize("name", ["worker", "jobs", "credits", "latency", "fairness", "scale", "whop"])
 def test_without_postgresql_it_says_what_to_do(name):
     done = subprocess.run(["/usr/bin/python3", BENCH / f"{name}.py"], env=harness.clean_environment(),
                           stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30, check=False)

@@ -101,24 +101,61 @@ def test_bulk_has_a_share_and_a_short_reach(redis, reserve, kept):
 
 def test_a_freeze_holds_everybody_and_grows_only(redis, reserve):
     freeze, look = script(redis, "freeze"), script(redis, "pass")
-    assert look([KEY]) == [0] and reserve()[0] == 1
+    assert look([KEY]) == [1, 0] and reserve()[0] == 1
     assert near(freeze([KEY], [5_000_000])[0], 5_000_000)
     assert near(freeze([KEY], [1_000_000])[0], 5_000_000)
     assert near(freeze([KEY], [7_000_000])[0], 7_000_000)
     given, wait, frozen = reserve()
     assert (given, frozen) == (0, 1) and near(wait, 7_000_000 + INTERVAL * 2 // 3)
-    assert near(look([KEY])[0], 7_000_000)
-    assert redis.hget(KEY, "n") == b"1"  # only what was let pass is counted
+    granted, wait, frozen = look([KEY])
+    assert (granted, frozen) == (0, 1) and near(wait, 7_000_000)
+    assert redis.hget(KEY, "n") == b"1"  # only moments that were given are counted
     redis.hset(KEY, "f", 0)
-    assert look([KEY]) == [0] and reserve()[0] == 1 and redis.hget(KEY, "n") == b"2"
+    assert look([KEY]) == [1, 0] and reserve()[0] == 1 and redis.hget(KEY, "n") == b"2"
+
+
+def test_bulk_moments_are_counted_too(redis, reserve):
+    assert reserve()[0] == 1 and reserve(500_000, 200_000)[0] == 1
+    seconds, micros = redis.time()
+    assert redis.hget(KEY, "n") == b"2"
+    assert near(seconds * 1_000_000 + micros - int(redis.hget(KEY, "c")), 0)
+
+
+def test_the_last_look_writes_nothing(redis, reserve):
+    """Each write is a sync of the disk where Redis keeps its promises."""
+    look = script(redis, "pass")
+    assert look([KEY]) == [1, 0] and not redis.exists(KEY)
+    reserve()
+    changes, kept = redis.info("persistence")["rdb_changes_since_last_save"], redis.hgetall(KEY)
+    assert look([KEY]) == [1, 0]
+    assert redis.info("persistence")["rdb_changes_since_last_save"] == changes and redis.hgetall(KEY) == kept
 
 
 def test_keys_expire(redis, reserve):
-    freeze, look = script(redis, "freeze"), script(redis, "pass")
+    freeze = script(redis, "freeze")
     day = 86_400_000
     reserve()
     assert day - 5000 < redis.pttl(KEY) <= day
-    look([KEY])
-    assert day - 5000 < redis.pttl(KEY) <= day
     freeze([KEY], [2 * day * 1000])
     assert 3 * day - 5000 < redis.pttl(KEY) <= 3 * day
+
+
+YEAR = 365 * 86400 * 1_000_000
+
+
+@pytest.mark.parametrize("field", ["t", "b", "f", "v", "w"])
+def test_a_clock_that_was_put_back(redis, reserve, kept, field):
+    """What next year's clock has left behind does not hold anybody up until then."""
+    reserve(AHEAD, INTERVAL * 2)
+    redis.hset(KEY, field, kept("t") + YEAR)
+    assert reserve()[0] == 1 and reserve(AHEAD, INTERVAL * 2)[0] == 1
+    assert script(redis, "pass")([KEY], []) == [1, 0]
+    fill(reserve)
+    assert reserve()[1] <= LINE + AHEAD
+
+
+def test_a_freeze_of_a_clock_that_was_put_back_is_not_kept(redis, reserve, kept):
+    reserve()
+    redis.hset(KEY, "f", kept("t") + YEAR)
+    assert near(script(redis, "freeze")([KEY], [2_000_000])[0], 2_000_000)
+    assert script(redis, "pass")([KEY], [])[0] == 0 and reserve()[0] == 0

@@ -33,5 +33,5 @@ def test_a_mutant_can_be_planted(patch):
 
 def test_all_mutants_are_there():
     assert [path.stem for path in MUTANTS] == [
-        "done_before_commit", "group_at_dollar", "ledger_without_key", "mark_before_enqueue",
+        "done_before_commit", "granted_forgotten", "group_at_dollar", "mark_before_enqueue",
         "promote_in_two_calls", "sending_after_call"]

@@ -186,11 +186,11 @@ def add_payment(stack, payment, event, user="user_1"):
 def add_grant(stack, payment, event, credits=5000, user="user_1", flag=None):
     account = stack.sql("""INSERT INTO credit_accounts (tenant_id, owner_id, credits_balance) VALUES (%s, %s, %s)
                            RETURNING id""", (tenant(stack), user, credits))[0][0]
-    stack.sql("""INSERT INTO credit_transactions (tenant_id, account_id, kind, amount, balance_after, source_type,
-                   source_id, actor, reason, flag, event_id, created_at)
-                 VALUES (%s, %s, 'topup', %s, %s, 'payment', %s, 'whopline-credits', 'payment.succeeded', %s,
+    stack.sql("""INSERT INTO credit_transactions (tenant_id, account_id, kind, credits, amount, balance_after, source_type,
+                   source_id, whop_payment_id, actor, reason, flag, event_id, created_at)
+                 VALUES (%s, %s, 'topup', %s, %s, %s, 'payment', %s, %s, 'whopline-credits', 'payment.succeeded', %s,
                    'default/' || %s, now() - interval '125 s')""",
-              (tenant(stack), account, credits, credits, payment, flag, event))
+              (tenant(stack), account, credits, credits, credits, payment, payment, flag, event))
 
 
 def add_review(stack, payment, event, reason="unknown_plan"):
@@ -501,7 +501,7 @@ def test_review_list(history):
 
 WRONG_USAGE = (
     ["stauts"], ["status", "now"], ["events", "shwo"], ["events", "--limit", "0"], ["events", "--status", "lost"], ["events", "show"],
-    ["trace"], ["trace", "a", "b"], ["credits"], ["credits", "plan"], ["send"], ["send", "--count", "0", "x"],
+    ["trace"], ["trace", "a", "b"], ["credits"], ["credits", "plan"], ["credits", "plans", "ad"], ["credits", "show"], ["orders", "lst"], ["orders", "show"], ["send"], ["send", "--count", "0", "x"],
     ["send", "payment.suceeded"], ["send", "payment.succeeded", "--amount", "1.2.3"], ["send", "payment.succeeded", "--set", "x"],
     ["queue", "halt"], ["queue", "pause", "credits"], ["workers", "all"], ["jobs", "lst"], ["jobs", "show"], ["jobs", "ls", "x"],
     ["jobs", "requeue"], ["jobs", "drop", "--all"], ["jobs", "ls", "--since", "noon"], ["events", "dead", "kill"],
@@ -521,7 +521,7 @@ def test_help_and_version(stack):
     assert "did you mean \"status\"" in stack.cli("stauts", check=False).stderr
     whole = stack.cli("--help").stdout
     for name in ("status", "events", "trace", "credits", "send", "migrate", "sample", "config", "jobs", "queue", "workers",
-                 "fsck", "rebuild", "audit", "tenants"):
+                 "fsck", "rebuild", "audit", "tenants", "orders"):
         assert name in whole
         assert stack.cli("help", name).stdout == stack.cli(name, "--help").stdout
     assert stack.cli("--version").stdout.startswith("whopline ")

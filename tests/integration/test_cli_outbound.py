@@ -55,7 +55,8 @@ def test_show_has_request_answer_and_advice(stack):
     job = put_job(stack)
     call = put(stack, "unknown", parked=PARKED, policy="park", job=job, status=502)
     text = stack.cli("outbound", "show", call).stdout
-    for part in ('{"n": 1}', '{"error": "no"}', "api.test/things", PARKED, job, "502", "resolve", "1/refunds.make/"):
+    for part in ('{"n": 1}', '{"error": "no"}', "api.test/things", PARKED, job, "502", "resolve", "1/refunds.make/",
+                 "sent first", "answer awaited until"):
         assert part in text, text
     shown = stack.cli_json("outbound", "show", call)[0]
     assert shown["job_state"] == "parked" and shown["request_base64"] == "eyJuIjogMX0="

@@ -8,6 +8,7 @@ import pytest
 
 import harness
 import whop
+from test_probe import put_one
 from test_tenants import BLUE, KEY, SECRETS, audit, status_of
 
 LOCK_MS = 700
@@ -111,6 +112,84 @@ def test_a_401_after_a_refresh_concerns_that_tenant_only(blue, sim):
     assert "tenants.reauth_required" in audit(blue)
 
 
+# ---- calls with effect
+
+def refund(stack, sim, reads=0):
+    """A job that refunds a payment of the tenant's; the payment and the job."""
+    payment = sim.make("payments", company=BLUE)[0]
+    tenant = stack.sql("SELECT id FROM tenants WHERE slug = 'blue'")[0][0]
+    stack.start("scheduler")
+    stack.start("probe")
+    return payment, put_one(stack, "refund", payment, reads, tenant=tenant)
+
+
+def posts(sim):
+    return [(call["status"], call["idempotency_key"]) for call in sim.calls(operation="payments.refund")]
+
+
+@pytest.mark.parametrize("reads", [0, 1])
+def test_a_401_of_a_call_with_effect_is_refreshed_once(blue, sim, reads):
+    """Also if a reading call has done so since the other was built."""
+    add(blue, sim, known=False)
+    payment, job = refund(blue, sim, reads)
+    blue.eventually(lambda: state(blue, job)[0] == "done", 20)
+    assert refreshes(sim) == [200] and len(sim.effects("refund.created")) == 1
+    assert [status for status, _ in posts(sim)] == [401, 200]
+    assert len({key for _, key in posts(sim)}) == 1, "it is the same call"
+    assert blue.sql("SELECT state, attempts FROM outbound") == [("done", 2)]
+    assert blue.sql("SELECT attempts FROM jobs WHERE id = %s", (job,)) == [(0,)], "not the job's fault"
+    secrets = [*SECRETS.values(), *sim.secrets()]
+    kept = "".join(str(row) for row in blue.sql("SELECT * FROM outbound")) + str(state(blue, job))
+    assert not [secret for secret in secrets if secret in kept]
+
+
+def test_a_401_of_a_call_with_effect_after_a_refresh(blue, sim):
+    """Nothing was refunded; the tenant is connected anew, and its refund goes on."""
+    add(blue, sim, known=False)
+    sim.rule(operation="payments.refund", status=401, times=0)
+    payment, job = refund(blue, sim)
+    blue.eventually(lambda: state(blue, job)[0] == "parked", 20)
+    assert state(blue, job)[2] == "TENANT_REAUTH" and status_of(blue) == "reauth_required"
+    assert [status for status, _ in posts(sim)] == [401, 401] and refreshes(sim) == [200]
+    assert blue.sql("SELECT state, parked FROM outbound") == [("pending", None)]
+    sim.clear_rules()
+    sim.key(SECRETS["key"], "bluekey", company=BLUE)
+    path = blue.folder / "key"
+    path.write_text(SECRETS["key"])
+    blue.cli("tenants", "reauth", "blue", "--api-key-file", path)
+    blue.eventually(lambda: state(blue, job)[0] == "done", 20)
+    assert len(sim.effects("refund.created")) == 1
+
+
+def test_a_403_of_a_call_with_effect_goes_on_with_the_permission(blue, sim):
+    add(blue, sim)
+    sim.rule(operation="payments.refund", status=403, permission="payment:manage")
+    payment, job = refund(blue, sim)
+    blue.eventually(lambda: state(blue, job)[0] == "parked", 20)
+    assert state(blue, job)[2] == "FORBIDDEN"
+    # However the tenant lacked it, when it is active again its jobs go on.
+    blue.sql("UPDATE tenants SET status = 'permission_missing' WHERE slug = 'blue'")
+    assert blue.cli("tenants", "check", "blue").returncode == 0
+    blue.eventually(lambda: state(blue, job)[0] == "done", 20)
+    assert len(sim.effects("refund.created")) == 1
+
+
+def test_a_key_that_was_replaced_since_the_call_was_built(blue, sim):
+    """The new one works: nobody needs to be asked for another."""
+    sim.key(SECRETS["key"], "bluekey", company=BLUE)
+    path = blue.folder / "key"
+    path.write_text("apik_blue_that_whop_does_not_know")
+    blue.cli("tenants", "add", "blue", "--company", BLUE, "--api-key-file", path)
+    sim.rule(operation="payments.get", status=401, latency_ms=int(1500 * harness.SLOW))
+    payment, job = refund(blue, sim, 1)
+    blue.eventually(lambda: sim.rules()[0]["acted"])
+    path.write_text(SECRETS["key"])
+    blue.cli("tenants", "reauth", "blue", "--api-key-file", path)
+    blue.eventually(lambda: state(blue, job)[0] in ("done", "parked"), 20)
+    assert (state(blue, job)[0], status_of(blue)) == ("done", "active"), state(blue, job)
+    assert [status for status, _ in posts(sim)] == [401, 200]
+
+
 FAULTS = {  # what the one who dies there leaves
     "before_refresh": ("active", [200], 2),
     "refresh_reply_before_commit": ("reauth_required", [200, 400], 1),
@@ -126,7 +205,8 @@ def test_a_refresh_that_dies(blue, sim, point):
     add(blue, sim, known=False)
     blue.start("scheduler")
     job = put(blue, "sync.check_tenant")
-    dead = blue.start("sync", fault=f"{point}:kill", ready=False)
+    second = "@2" if "pg_commit" in point else ""  # the first is the lock's
+    dead = blue.start("sync", fault=f"{point}:kill{second}", ready=False)
     dead.wait_exit()
     blue.start("sync")
     blue.eventually(lambda: state(blue, job)[0] in ("done", "skipped"), 20)
@@ -189,3 +269,102 @@ def test_a_single_tenant_from_the_seeds_variables(blue, sim):
     blue.env["WHOP_API_KEY"] = "apik_sim"
     assert "all it needs" in blue.cli("tenants", "check").stdout
     assert {row["credential"] for row in blue.cli_json("limits")} == {"app"}
+
+
+# ---- one tenant's trouble is not the others'
+
+def sweep(stack):
+    stack.eventually(lambda: stack.sql("SELECT count(*) FROM schedules WHERE name = 'tenants.refresh'") == [(1,)])
+    job = stack.cli_json("schedules", "fire", "tenants.refresh", "--reason", "test")["job"]
+    stack.eventually(lambda: state(stack, job)[0] in ("done", "skipped"))
+
+
+def of_blue(stack):
+    return stack.sql("SELECT state, reason FROM jobs j JOIN tenants t ON t.id = j.tenant_id"
+                     " WHERE slug = 'blue' AND kind = 'sync.refresh_token'")
+
+
+def test_a_token_that_does_not_open_leaves_no_pile_of_parked_jobs(blue, sim):
+    """They are never deleted, and the schedule brings one each minute."""
+    add(blue, sim, expires_in=300)
+    blue.start("scheduler")
+    blue.start("sync", env={"WHOP_TOKEN_ENCRYPTION_KEY": "c3" * 32})
+    sweep(blue)
+    blue.eventually(lambda: of_blue(blue) == [("skipped", "SEALED")])
+    assert status_of(blue) == "active"
+
+
+def test_a_tenant_whose_row_is_locked_keeps_no_token_waiting(blue, sim):
+    add(blue, sim, expires_in=300)
+    blue.cli("tenants", "add", "green", "--company", "biz_Green")
+    blue.sql("INSERT INTO jobs (id, tenant_id, queue, kind, key, payload, version, trace, occurred_at, state, reason, error,"
+             " finished_at) SELECT gen_random_uuid(), id, 'sync', 'sync.check_tenant', '', '\\x80', 1, 'x', now(),"
+             " 'parked', 'tenant_paused', 'TENANT_PAUSED', now() FROM tenants WHERE slug = 'green'")
+    other = harness.connect(blue.pg_sockets, blue.database)
+    other.cursor().execute("BEGIN; SELECT 1 FROM tenants WHERE slug = 'green' FOR UPDATE")
+    blue.start("scheduler")
+    blue.start("sync", env={"DATABASE_LOCK_TIMEOUT_MS": 200})
+    sweep(blue)
+    blue.eventually(lambda: version(blue) == 2)
+    other.close()
+    sweep(blue)
+    blue.eventually(lambda: blue.sql("SELECT state FROM jobs WHERE trace = 'x'") != [("parked",)])
+
+
+def test_a_slow_refresh_is_asked_for_once(blue, sim):
+    blue.env["TOKEN_REFRESH_LOCK_MS"] = "20000"
+    add(blue, sim, expires_in=300)
+    sim.rule(operation="oauth.token", latency_ms=3000)
+    blue.start("scheduler")
+    blue.start("sync")
+    for _ in range(3):
+        sweep(blue)
+    blue.eventually(lambda: version(blue) == 2)
+    assert len(of_blue(blue)) == 1
+
+
+# ---- leaving
+
+LEAVE = ("tenants", "disconnect", "blue", "--reason", "left", "--yes")
+
+
+def test_a_tenant_who_leaves_takes_its_tokens_along(blue, sim):
+    add(blue, sim)
+    said = blue.cli(*LEAVE).stdout
+    assert "revoked at Whop" in said and "NOT" not in said
+    assert [(call["status"], call["body"]["client_id"]) for call in sim.calls(operation="oauth.revoke")] == [
+        (200, "app_Sim")] * 2
+    assert len(sim.effects("token.revoked")) == 2  # the refresh token, and the access token
+    assert blue.sql("SELECT ciphertext IS NULL FROM tenant_credentials") == [(True,)]
+    assert blue.sql("SELECT detail ->> 'revoked' FROM audit_log WHERE action = 'tenants.erase'") == [("true",)]
+    assert "already" in blue.cli(*LEAVE).stdout
+    assert len(sim.calls(operation="oauth.revoke")) == 2
+
+
+@pytest.mark.parametrize("trouble", ["whop", "client", "key", "redis"])
+def test_tokens_that_cannot_be_revoked_are_told_and_erased_all_the_same(blue, sim, trouble):
+    add(blue, sim)
+    env = {"client": {"WHOP_CLIENT_ID": ""}, "key": {"WHOP_TOKEN_ENCRYPTION_KEY": "c3" * 32},
+           "redis": {"REDIS_URL": "redis://127.0.0.1:1"}}.get(trouble, {})
+    sim.rule(operation="oauth.revoke", status=500, times=0)
+    said = blue.cli(*LEAVE, env=env).stdout
+    assert "could NOT be revoked" in said and "uninstall" in said
+    assert SECRETS["refresh"] not in said
+    assert status_of(blue) == "disconnected"
+    assert blue.sql("SELECT ciphertext IS NULL FROM tenant_credentials") == [(True,)]
+    assert blue.sql("SELECT detail ->> 'revoked' FROM audit_log WHERE action = 'tenants.erase'") == [("false",)]
+
+
+def test_leaving_waits_for_a_refresh_that_is_under_way(blue, sim):
+    """Else the tokens it brings would be nobody's, and valid."""
+    blue.env["TOKEN_REFRESH_LOCK_MS"] = "20000"
+    add(blue, sim, known=False)
+    blue.start("scheduler")
+    blue.start("sync")
+    sim.rule(operation="oauth.token", latency_ms=1000)
+    put(blue, "sync.check_tenant")
+    blue.eventually(lambda: blue.sql("SELECT refresh_lock_until IS NOT NULL FROM tenant_credentials") == [(True,)])
+    assert "revoked at Whop" in blue.cli(*LEAVE).stdout
+    assert refreshes(sim) == [200] and len(sim.effects("token.revoked")) == 2
+    revoked = sim.calls(operation="oauth.revoke")
+    assert revoked[0]["mono_ms"] > sim.calls(operation="oauth.token")[0]["mono_ms"] + 900

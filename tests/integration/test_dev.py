@@ -104,6 +104,18 @@ def test_a_killed_process_is_reported_once(tmp_path):
     assert "victim was killed by signal KILL; starting it again" in line
 
 
+def test_bash_adds_nothing_of_its_own(tmp_path):
+    """It would, whenever a command ends before the killed process was waited for."""
+    (tmp_path / "Procfile").write_text("victim: sleep 60\n")
+    done = run_function(tmp_path, """read_procfile; start_process victim; number=${pid[victim]}
+        kill -KILL $number
+        while [[ -d /proc/$number ]]; do idle 0.02; done
+        /bin/true
+        tend_process victim""")
+    line, = done.stderr.splitlines()
+    assert "victim was killed by signal KILL; starting it again" in line
+
+
 def test_shell_has_what_psql_needs(tmp_path):
     script = """mkdir -p .dev/run; remember up $$; remember postgres $$
         printf '%s\\n' /tmp/sockets 127.0.0.1:1 127.0.0.1:2 >.dev/run/addresses
@@ -162,6 +174,23 @@ def test_a_made_up_secret_is_kept_private_and_not_changed(tmp_path):
     assert secret.read_text(encoding="utf-8") == value
     given = run_function(tmp_path, text, env={"WHOP_SIGNING_SECRET": "ws_own", "WHOP_COMPANY_ID": "biz_own"})
     assert given.stdout.split() == ["none", "biz_own"]
+
+
+def test_tenants_can_be_added_at_once(tmp_path):
+    text = ("mkdir -p .dev; use_sockets; set_environment; "
+            "echo ${WHOP_TOKEN_ENCRYPTION_KEY_FILE-none} ${ENDPOINTS_FILE-none}")
+    key, endpoints = (pathlib.Path(path) for path in run_function(tmp_path, text).stdout.split())
+    assert key.stat().st_mode & 0o777 == 0o600 and endpoints.parent == key.parent == tmp_path / ".dev"
+    value = key.read_text(encoding="utf-8")
+    assert len(bytes.fromhex(value)) == 32
+    run_function(tmp_path, text)
+    assert key.read_text(encoding="utf-8") == value
+    for name in ("WHOP_TOKEN_ENCRYPTION_KEY", "WHOP_TOKEN_ENCRYPTION_KEYS_FILE"):
+        given = run_function(tmp_path, text, env={name: "own", "ENDPOINTS_FILE": "mine"})
+        assert given.stdout.split() == ["none", "mine"]
+    endpoints.touch()
+    run_function(tmp_path, "down --erase")
+    assert not key.exists() and not endpoints.exists()
 
 
 SIM = """mkdir -p .dev; use_sockets; set_environment; have_outside || start_sim

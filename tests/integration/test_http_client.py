@@ -161,6 +161,21 @@ def test_methods(serve, line, seen):
     assert "content-type" not in headers and "transfer-encoding" not in headers
 
 
+def test_nothing_of_a_call_stays_for_the_next(serve):
+    """Handles of calls that went well are used again."""
+    server = serve(respond(OK.replace(b"Content", b"Retry-After: 7\r\nIdempotent-Replayed: true\r\nContent")))
+    plain = serve(respond(OK))
+    lines = [f"POST {server.url}/a body=secret header=X-Key:+secret", "wait", f"GET {plain.url}/b", "wait",
+             f"PUT {plain.url}/c zeros=100000", "wait", f"DELETE {plain.url}/d", "wait", f"POST {plain.url}/e body="]
+    got = probe(*lines)
+    assert [it["outcome"] for it in got] == ["answered"] * 5
+    assert [(it["retry_after_ms"], it["replayed"]) for it in got] == [(7000, True)] + [(-1, False)] * 4
+    assert [(it[0], it[1], len(it[3])) for it in server.requests + plain.requests] == [
+        ("POST", "/a", 6), ("GET", "/b", 0), ("PUT", "/c", 100000), ("DELETE", "/d", 0), ("POST", "/e", 0)]
+    assert [headers.get("content-length") for _, _, headers, _ in plain.requests] == [None, "100000", None, "0"]
+    assert not any("x-key" in headers for _, _, headers, _ in plain.requests)
+
+
 @pytest.mark.parametrize("data, body", [
     (CHUNKED, "hello"),
     (b"HTTP/1.1 204 No Content\r\n\r\n", ""),
@@ -281,6 +296,19 @@ def test_sizes_are_bounded(serve):
 
 
 # ---- not begun
+
+
+@pytest.mark.parametrize("then", ["POST http://127.0.0.1:1/ body=x", "GET http://127.0.0.1:1/",
+                                  "GET http://no-such-host.invalid/", "DELETE {}/ cancel=0"])
+def test_after_a_call_that_went_well(serve, then):
+    """What that one has sent is not taken for this one's; and a handle that failed is not used again."""
+    server, mute = serve(respond(OK)), socket.create_server(("127.0.0.1", 0), backlog=0)
+    with mute, socket.create_connection(mute.getsockname()):  # nobody else gets a connection
+        line = then.format(f"http://127.0.0.1:{mute.getsockname()[1]}")
+        went = f"POST {server.url}/ body=x"
+        got = probe(went, "wait", line, "wait", went, "wait", line, "wait", went)
+    assert [it["outcome"] for it in got] == ["answered", "not begun", "answered", "not begun", "answered"]
+    assert len(server.requests) == 3
 
 
 def test_what_cannot_be_reached(serve):
@@ -440,6 +468,14 @@ def test_two_hundred_at_once(serve):
     assert [it["body"] for it in got] == paths + paths
     assert sorted(path for method, path, _, _ in server.requests if method == "POST") == sorted(paths)
     assert len(server.requests) == 400
+
+
+@pytest.mark.parametrize("line", ["X-A:+1^X-B:+2", "X-A:+1~X-B:+2", "X-A:+1~^", "X-A:+1^^body", "Authorization:+Bearer+hidden^"])
+def test_no_header_begins_another(serve, line):
+    server = serve(lambda connection, request: connection.sendall(OK))
+    got = probe(f"POST {server.url}/ body=x header={line}", "wait", f"GET {server.url}/", f"GET {server.url}/ header={line}", "close")
+    assert [it["outcome"] for it in got][::2] == ["not begun", "not begun"] and "line end" in got[0]["why"], got
+    assert [method for method, *_ in server.requests] in (["GET"], []) and "hidden" not in json.dumps(got)
 
 
 def test_no_texts_with_secrets(serve):

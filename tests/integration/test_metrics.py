@@ -112,6 +112,9 @@ def test_figures_of_the_installation(stack):
     stack.sql("""INSERT INTO webhook_events (id, endpoint, kind, type_raw, generation, status, reason, occurred_at,
                                              occurred_known, received_at, payload, payload_version, body)
                  VALUES ('e', 'default', 'k', 'k', 'v1', 'ignored', 'r', now(), true, now() - interval '90 s', '', 1, '')""")
+    stack.sql("""INSERT INTO credit_review (tenant_id, whop_payment_id, reason, event_id, state)
+                 SELECT 1, 'pay_' || n, 'r', 'e', CASE WHEN n < 3 THEN 'open' ELSE 'dismissed' END FROM generate_series(1, 5) n""")
+    stack.cli("orders", "create", "--manual", "--user", "u", "--name", "n", "--credits", "1", "--price", "1", "--currency", "usd")
     proc = start(stack)
     found = stack.eventually(lambda: (lambda now: now if "dlq_size" in now and "stream_depth" in now else None)(metrics(proc)))
     credits = 'stream="credits"'
@@ -131,6 +134,7 @@ def test_figures_of_the_installation(stack):
     assert found["tenant_paused"] == {'reason="reauth_required"': 1}
     assert found["queue_paused"][ 'queue="credits"'] == 1
     assert found["queue_paused"]['queue="events"'] == 0
+    assert (found["credit_review_open"][""], found["credit_orders_requested"][""]) == (2, 1)
     assert 90 <= found["last_event_seconds"][""] < 120
     # Who has it prolongs it no more.
     stack.eventually(lambda: metrics(proc)["stream_read_age_seconds"][credits] >= 1)

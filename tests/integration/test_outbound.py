@@ -6,6 +6,7 @@ import pytest
 
 import harness
 import sim as simulator
+from test_metrics import metrics
 from test_probe import effects, put, put_one, state
 
 # policy -> (kind of job, kind of thing)
@@ -127,8 +128,7 @@ def test_a_definite_refusal(world, policy):
     assert world.row()[:3] == ("refused", None, 1) and world.made(policy) == 0
     # Asked again, the answer is the stored one.
     world.stack.cli("jobs", "requeue", job, "--yes")
-    world.wait(job, "queued")
-    world.wait(job, "dead")
+    world.stack.eventually(lambda: world.stack.sql("SELECT state, gen FROM jobs") == [("dead", 1)], 20)
     assert len(world.posts(policy)) == 1
     # On purpose it is another call.
     call = world.stack.sql("SELECT id FROM outbound")[0][0]
@@ -183,6 +183,27 @@ def test_a_post_on_a_kept_connection_closed_after_reading(world, policy, made):
         world.is_parked(policy, job, made)
     assert world.sim.rules()[0]["acted"] == 1
     assert len(world.posts(policy)) == (3 if policy == "resend" else 2)
+
+
+@pytest.mark.parametrize("after", [{"Retry-After": "0"}, {"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}, {}])
+def test_a_429_without_a_wait(world, after):
+    """None, nothing at all, or a time that has passed: one must not follow the other."""
+    wait_ms = int(2000 * harness.SLOW)
+    world.start(OUTBOUND_FREEZE_MS=wait_ms)
+    world.rule("park", method="POST", status=429, headers=after, times=2)
+    job = world.put("park")
+    world.is_done("park", job)
+    at = [post["mono_ms"] for post in world.posts("park")]
+    assert len(at) == 3 and min(b - a for a, b in zip(at, at[1:])) >= wait_ms, at
+
+
+def test_the_answer_of_a_failure_is_not_that_of_what_was_found(world):
+    world.start()
+    world.rule("verify", method="POST", status=503)
+    world.sim.rule(operation="messages.list", status=200, body={"things": [{"id": "thing_9"}]})
+    job = world.put("verify")
+    world.wait(job, "done")  # else the probe says MALFORMED of it
+    assert world.row()[:4] == ("done", None, 1, "thing_9")
 
 
 def test_looking_that_cannot_tell(world):
@@ -332,6 +353,75 @@ def test_a_runner_that_stood_still(world, policy, end):
     assert world.made(policy) == 1 and len(world.posts(policy)) == 1
 
 
+def test_found_while_another_run_parks_it(world):
+    """What is found is the truth, whatever the other made of it."""
+    world.start()
+    world.rule("verify", method="POST", fault="drop")
+    world.sim.rule(operation="messages.list", latency_ms=int(400 * harness.SLOW))
+    job = world.put("verify")
+    world.stack.eventually(lambda: world.sim.calls(operation="messages.list"))
+    world.stack.sql("UPDATE outbound SET parked = 'by another run'")
+    world.is_done("verify", job)
+
+
+# ---- clocks
+
+@pytest.mark.parametrize("policy,made", [("resend", DONE), ("verify", DONE), ("park", 0)])
+def test_a_clock_that_was_put_back(world, policy, made):
+    """A run that died at what was next year then must not be waited for until then."""
+    probe = world.start(fault="before_call:kill@1")
+    job = world.put(policy)
+    assert probe.wait_exit() == -9
+    world.stack.sql("UPDATE outbound SET sending_since = now() + interval '1 year',"
+                    " sending_until = now() + interval '1 year'")
+    world.start(scheduler=False)
+    if made == DONE:
+        world.is_done(policy, job)
+    else:
+        world.is_parked(policy, job, made)
+
+
+def test_looks_of_a_clock_that_was_put_back(world):
+    world.start()
+    world.rule("verify", method="POST", fault="close")
+    world.sim.rule(operation="messages.list", status=500, times=1)
+    world.sim.rule(operation="messages.list", latency_ms=int(200 * harness.SLOW))
+    job = world.put("verify")
+    world.stack.eventually(lambda: world.row() and world.row()[0] == "unknown")
+    world.stack.sql("UPDATE outbound SET look_at = now() + interval '1 year', sending_until = now() + interval '1 year'"
+                    " WHERE state = 'unknown'")
+    world.is_done("verify", job)
+
+
+@pytest.mark.parametrize("hours,posts", [(25, 0), (23, 1)])
+def test_a_key_that_is_too_old(world, hours, posts):
+    """What the receiver has forgotten is another call to it."""
+    probe = world.start(fault="before_call:kill@1")
+    job = world.put("resend")
+    assert probe.wait_exit() == -9
+    world.stack.sql("UPDATE outbound SET sending_since = now() - %s * interval '1 hour', sending_until = now()", (hours,))
+    world.start(scheduler=False)
+    if posts:
+        world.is_done("resend", job)
+    else:
+        world.is_parked("resend", job, 0, why="OUTBOUND_KEY_HOURS")
+        world.stack.cli("outbound", "resolve", world.stack.sql("SELECT id FROM outbound")[0][0], "--resend",
+                        "--reason", "looked", "--yes")
+        world.is_done("resend", job)
+    assert len(world.posts("resend")) == 1
+
+
+def test_a_key_ages_from_its_first_sending(world):
+    """Sending it again does not make it young."""
+    world.start()
+    world.rule("resend", method="POST", status=503)
+    world.rule("resend", method="POST", status=503, latency_ms=int(300 * harness.SLOW))
+    job = world.put("resend")
+    world.stack.eventually(lambda: len(world.posts("resend")) == 2 and world.row()[0] == "sending")
+    world.stack.sql("UPDATE outbound SET sending_since = sending_since - interval '25 hours'")
+    world.is_parked("resend", job, 0, why="OUTBOUND_KEY_HOURS")
+
+
 # ---- stores that go away
 
 def test_postgresql_away_between_reply_and_commit(world):
@@ -364,6 +454,41 @@ def test_redis_away_during_a_call(world):
     assert len(world.posts("park")) == 1
 
 
+# ---- who is told
+
+def test_figures_of_calls(world):
+    """By operation and what came of each, and what waits for whom."""
+    world.stack.expect_errors("msg=dead")
+    probe = world.start(scheduler=False)
+    scheduler = world.stack.start("scheduler", env={"METRICS_COLLECT_MS": 100})
+    world.stack.eventually(lambda: "outbound_parked" in metrics(scheduler))
+    found = metrics(scheduler)
+    assert (found["outbound_parked"][""], found["outbound_unknown"][""]) == (0, 0)
+    assert "outbound_unknown_seconds" not in found and world.stack.cli("status").returncode == 0
+    world.is_done("verify", world.put("verify", "plain"), "plain")
+    world.rule("verify", method="POST", fault="drop")
+    world.is_done("verify", world.put("verify", "looked"), "looked")
+    world.rule("resend", method="POST", status=422)
+    world.wait(world.put("resend", "no"), "dead")
+    world.rule("resend", method="POST", status=401)
+    world.wait(world.put("resend", "who"), "parked")
+    world.rule("park", method="POST", fault="drop")
+    world.is_parked("park", world.put("park", "gone"), 1, "gone")
+    assert metrics(probe)["outbound_total"] == {
+        'op="messages.make",result="done"': 1, 'op="messages.make",result="unknown"': 1,
+        'op="messages.make",result="found"': 1, 'op="upserts.make",result="refused"': 1,
+        'op="upserts.make",result="not_made"': 1, 'op="refunds.make",result="parked"': 1}
+    # A run that died, and that nobody looks after: its time is over.
+    world.stack.sql("UPDATE outbound SET state = 'sending', finished_at = NULL, sending_since = now() - interval '2 hours'"
+                    " WHERE business_key = 'plain'")
+    world.stack.eventually(lambda: metrics(scheduler)["outbound_unknown"][""] == 2)
+    found = metrics(scheduler)
+    assert found["outbound_parked"][""] == 1 and 7200 <= found["outbound_unknown_seconds"][""] < 7300
+    said = world.stack.cli("status", check=False)
+    assert said.returncode == 1 and "1 call unknown (messages.make): whopline outbound" in said.stdout
+    assert "1 call parked (the call was sent" in said.stdout or "1 call parked (no answer" in said.stdout, said.stdout
+
+
 # ---- operators
 
 @pytest.mark.parametrize("verdict,ends,posts", [("--done", "done", 1), ("--refused", "dead", 1), ("--resend", "done", 2)])
@@ -383,3 +508,30 @@ def test_what_a_person_says_of_a_parked_call(world, verdict, ends, posts):
     world.wait(job, ends)
     assert len(world.posts("park")) == posts and effects(world.stack, job) == (1 if ends == "done" else 0)
     assert len({one["idempotency_key"] for one in world.posts("park")}) == 1
+
+
+def test_all_jobs_that_wait_for_a_word_go_on(world):
+    world.start()
+    world.rule("park", method="POST", fault="drop")
+    jobs = put(world.stack, "post_park", ["k1", "k1", "k1"])
+    for job in jobs:
+        world.is_parked("park", job, 1)
+    call = world.stack.cli_json("outbound", "ls")[0]["id"]
+    said = world.stack.cli("outbound", "resolve", call, "--done", "--remote-id", "thing_1", "--reason", "looked", "--yes")
+    assert "3 jobs are put in again" in said.stdout
+    for job in jobs:
+        world.is_done("park", job)
+    assert len(world.posts("park")) == 1
+
+
+def test_an_answer_that_comes_after_a_person_has_spoken(world):
+    """A clock that jumped lets an operator say "send it" of a call that is on its way; when that is done, it is."""
+    world.start(HTTP_TIMEOUT_MS=10000)
+    world.rule("park", method="POST", reply_ms=int(2000 * harness.SLOW))
+    job = world.put("park")
+    world.stack.eventually(lambda: world.posts("park"))
+    world.stack.sql("UPDATE outbound SET sending_until = now()")
+    call = world.stack.sql("SELECT id FROM outbound")[0][0]
+    world.stack.cli("outbound", "resolve", call, "--resend", "--reason", "thought so", "--yes")
+    world.is_done("park", job)
+    assert len(world.posts("park")) == 1

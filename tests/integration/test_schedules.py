@@ -441,13 +441,76 @@ def test_timers_fire_once_and_not_before(stack):
         [("cancelled",), ("pending",)]
 
 
+def remind(stack, label, number=1):
+    """A job that sets a timer, or cancels those there are; what it says it has done."""
+    one = str(uuid.uuid4())
+    stack.sql("""INSERT INTO jobs (id, tenant_id, queue, kind, key, payload, version, trace, occurred_at)
+                 VALUES (%s, 1, 'probe', 'probe.remind', '', %s, 1, '', now())""",
+              (one, wire.pack({"label": label, "number": number})))
+    stack.eventually(lambda: stack.sql("SELECT state FROM jobs WHERE id = %s", (one,)) == [("done",)])
+    return stack.sql("SELECT label FROM probe_effects WHERE job LIKE %s", (one + ".%",))
+
+
+def test_a_timer_is_set_once_and_cancelled_with_the_work_beside_it(stack):
+    stack.start("scheduler")
+    stack.start("probe")
+    reminded = "SELECT count(*) FROM jobs j JOIN timers t ON t.job_id = j.id WHERE j.key = %s AND j.state = 'done'"
+    assert remind(stack, "ann") == [("set",)]
+    stack.eventually(lambda: stack.sql(reminded, ("ann",)) == [(1,)])
+    assert remind(stack, "ann") == [("known",)]  # also one that has fired
+    assert remind(stack, "ann", -1) == [("cancelled 0",)]
+    assert remind(stack, "roll back") == [("set",)]  # the first attempt has left nothing
+    stack.eventually(lambda: stack.sql(reminded, ("roll back",)) == [(1,)])
+    stack.sql("UPDATE tenants SET status = 'reauth_required'")  # his timers wait
+    assert [remind(stack, "bob", number) for number in (1, 2, 2)] == [[("set",)], [("set",)], [("known",)]]
+    assert remind(stack, "eve") == [("set",)]
+    assert remind(stack, "bob", -1) == [("cancelled 2",)]
+    stack.sql("UPDATE tenants SET status = 'active'")
+    stack.eventually(lambda: stack.sql(reminded, ("eve",)) == [(1,)])
+    assert remind(stack, "bob") == [("known",)]  # one that was cancelled is not set again
+    assert stack.sql("SELECT count(*), count(job_id) FROM timers WHERE entity_key = 'bob'") == [(2, 0)]
+    assert stack.sql("SELECT count(*) FROM probe_effects WHERE label = 'reminded'") == [(3,)]
+
+
+def test_schedules_in_trouble_do_not_keep_timers_waiting(stack):
+    stack.sql("""CREATE FUNCTION trouble() RETURNS trigger LANGUAGE plpgsql AS
+                 $$ BEGIN RAISE EXCEPTION 'trouble' USING ERRCODE = '58000'; END $$""")
+    stack.sql("CREATE TRIGGER t BEFORE INSERT ON schedule_firings FOR EACH ROW EXECUTE FUNCTION trouble()")
+    add(stack, "bad", every=200)
+    stack.sql("""INSERT INTO timers (tenant_id, kind, entity_key, sequence, due_at, payload, version)
+                 VALUES (1, 'probe.effect', 'k', 1, now() + interval '1 second', '', 1)""")
+    job(stack, "j", "8 days", "done")
+    stack.start("scheduler", env={"RETENTION_EVERY_MS": 100})
+    stack.eventually(lambda: stack.sql("SELECT status FROM timers") == [("fired",)])
+    stack.eventually(lambda: "j" not in left(stack))
+    assert firings(stack, "bad") == []
+
+
+def test_a_clock_that_was_ahead_for_a_while(stack):
+    add(stack, "daily", cron="0 3 * * *")
+    add(stack, "left out", cron="0 3 * * *")
+    ahead = "SELECT bool_and(next_slot > now() + %s::interval) FROM schedules WHERE cron = '0 3 * * *'"
+    scheduler = stack.start("scheduler", env=moved(stack, "400d"))
+    stack.eventually(lambda: stack.sql(ahead, ("399 days",)) == [(True,)])
+    scheduler.sigterm()
+    stack.sql("""INSERT INTO schedule_firings (schedule_id, slot, how) SELECT id, slot, 'skipped' FROM schedules,
+                 (SELECT min(s) AS slot FROM generate_series(date_trunc('day', now() AT TIME ZONE 'UTC') + interval '3 hours',
+                   now() AT TIME ZONE 'UTC' + interval '2 days', interval '1 day') s WHERE s > now() AT TIME ZONE 'UTC') x
+                 WHERE name = 'left out'""")
+    stack.start("scheduler")
+    stack.eventually(lambda: stack.sql("SELECT next_slot < now() + interval '1 day' FROM schedules"
+                                       " WHERE name = 'daily'") == [(True,)])
+    assert stack.sql("SELECT next_slot > now() + interval '1 day' FROM schedules WHERE name = 'left out'") == [(True,)]
+
+
 # ---- retention
 
-def event(stack, name, age, status="routed"):
+def event(stack, name, age, status="routed", journalled=None):
     stack.sql("""INSERT INTO webhook_events (id, tenant_id, endpoint, kind, type_raw, generation, status, reason,
-                   occurred_at, occurred_known, received_at, payload, payload_version, body)
-                 VALUES (%s, 1, 'default', 'x', 'x', 'v1', %s, %s, now(), true, now() - %s::interval, '', 1, '')""",
-              (name, status, None if status == "routed" else "why", age))
+                   occurred_at, occurred_known, received_at, journalled_at, payload, payload_version, body)
+                 VALUES (%s, 1, 'default', 'x', 'x', 'v1', %s, %s, now(), true, now() - %s::interval,
+                   now() - %s::interval, '', 1, '')""",
+              (name, status, None if status == "routed" else "why", age, journalled or age))
 
 
 def job(stack, name, age, state, of=None):
@@ -464,7 +527,8 @@ def left(stack):
 
 
 def test_retention(stack):
-    keeps = ["e young", "e of queued", "e of parked", "e of dead", "e in review", "e odd", "j young", "j queued",
+    event(stack, "e late", "99 days", "ignored", "1 day")  # by a clock that was wrong, or after a long wait
+    keeps = ["e late", "e young", "e of queued", "e of parked", "e of dead", "e in review", "e odd", "j young", "j queued",
              "j parked", "j dead"]
     for name, age, status in [("e old", "31 days", "routed"), ("e young", "29 days", "routed"),
                               ("e of queued", "99 days", "routed"), ("e of parked", "99 days", "routed"),
@@ -515,6 +579,52 @@ def test_retention_by_the_moved_clock(stack):
         assert left(stack) == wanted, offset
     assert stack.sql("SELECT count(*) FROM audit_log") == [(1,)]
     assert stack.cli("fsck").returncode == 0
+
+
+def call(stack, key, age, state="done", job=None, parked=None, tenant=1):
+    stack.sql("""INSERT INTO outbound (tenant_id, operation, business_key, policy, state, parked, attempts, job_id, method,
+                   target, request, sending_since, sending_until, created_at, updated_at, finished_at)
+                 VALUES (%s, 'messages.make', %s, 'verify', %s, %s, 1, %s, 'POST', 'x', '', now() - %s::interval,
+                   now() - %s::interval, now() - %s::interval, now() - %s::interval,
+                   CASE WHEN %s IN ('done', 'refused') THEN now() - %s::interval END)""",
+              (tenant, key, state, parked, job, age, age, age, age, state, age))
+
+
+def calls_left(stack):
+    return sorted(row[0] for row in stack.sql("SELECT business_key FROM outbound"))
+
+
+def test_retention_of_calls(stack):
+    """Longer than any job that could make one again; what is not at its end stays."""
+    stack.sql("INSERT INTO tenants (slug, whop_company_id) VALUES ('other', 'biz_0ther')")
+    call(stack, "done", "98 days")
+    call(stack, "refused", "98 days", "refused")
+    call(stack, "young", "96 days")
+    for state in ("pending", "sending", "unknown"):
+        call(stack, state, "999 days", state)
+    call(stack, "parked", "999 days", "unknown", parked="why")
+    for state in ("queued", "parked", "dead", "done"):
+        job(stack, f"its {state}", "1 hour", state)
+        own = stack.sql("SELECT id FROM jobs WHERE key = %s", (f"its {state}",))[0][0]
+        call(stack, f"of a {state} job", "98 days", job=own, tenant=2)
+    call(stack, "of another's key", "98 days", tenant=2)
+    stack.sql("UPDATE jobs SET tenant_id = 2")
+    job(stack, "older than that", "99 days", "parked")
+    stack.sql("UPDATE jobs SET tenant_id = 2 WHERE key = 'older than that'")
+    keeps = ["of a dead job", "of a done job", "of a parked job", "of a queued job", "of another's key", "parked", "pending",
+             "sending", "unknown", "young"]
+    scheduler = stack.start("scheduler", env={"RETENTION_EVERY_MS": 100, "RETENTION_BATCH_ROWS": 2})
+    stack.eventually(lambda: calls_left(stack) == keeps)
+    # Once the job of the same key is gone, so is what it could have made again; not so what has a job of its own.
+    stack.sql("DELETE FROM jobs WHERE key = 'older than that'")
+    keeps.remove("of another's key")
+    stack.eventually(lambda: calls_left(stack) == keeps)
+    scheduler.sigterm()
+    longer = stack.start("scheduler", env={"RETENTION_EVERY_MS": 100, "RETENTION_DEAD_DAYS": 1, "RETENTION_JOBS_DAYS": 80,
+                                           "RETENTION_OUTBOUND_MARGIN_DAYS": 10})
+    keeps.remove("young")
+    stack.eventually(lambda: calls_left(stack) == keeps)
+    longer.sigterm()
 
 
 def test_many_old_rows_go_in_portions(stack):

@@ -1,5 +1,6 @@
 """Tenants with the real programs: added while everything runs, paused, resumed, sent away; their
 secrets rotated, and found nowhere in the clear."""
+import concurrent.futures
 import json
 import os
 import signal
@@ -7,6 +8,7 @@ import stat
 
 import pytest
 
+import harness
 import whop
 
 KEY = "5a" * 32
@@ -99,6 +101,43 @@ def test_sighup_reads_the_file_and_a_bad_one_changes_nothing(tenants):
     tenants.eventually(lambda: ingest.log().count("endpoints read") == 2)
 
 
+def test_sighup_reads_the_settings_secret_and_a_bad_one_changes_nothing(tenants):
+    path = tenants.folder / "secret"
+    path.write_text(whop.SECRET + "\n")
+    tenants.env.update(WHOP_WEBHOOK_SECRET="", WHOP_WEBHOOK_SECRET_FILE=str(path))
+    ingest = tenants.start("ingest")
+    assert whop.send(tenants, whop.payment()) == 200
+    path.write_text(f"{SECRETS['next']},{whop.SECRET}\n")
+    assert whop.send(tenants, whop.payment(), secret=SECRETS["next"]) == 401
+    ingest.send(signal.SIGHUP)
+    ingest.wait_log("webhook secret read")
+    for secret in (SECRETS["next"], whop.SECRET):
+        assert whop.send(tenants, whop.payment(), secret=secret) == 200
+    tenants.expect_errors("webhook secret not usable")
+    for number, bad in enumerate(("", "whsec_!", "a,b,c,d,e", "changeme", None)):
+        path.unlink()
+        if bad is not None:
+            path.write_text(bad)
+        ingest.send(signal.SIGHUP)
+        tenants.eventually(lambda n=number: ingest.log().count("webhook secret not usable") == n + 1)
+        assert whop.send(tenants, whop.payment(), secret=SECRETS["next"]) == 200
+    path.write_text(SECRETS["next"])
+    ingest.send(signal.SIGHUP)
+    tenants.eventually(lambda: ingest.log().count("webhook secret read") == 2)
+    assert whop.send(tenants, whop.payment()) == 401
+    assert SECRETS["next"] not in ingest.log()
+
+
+def test_a_secrets_file_that_was_not_in_force_stays_so(tenants):
+    path = tenants.folder / "secret"
+    path.write_text(SECRETS["next"])
+    ingest = tenants.start("ingest", env={"WHOP_SIGNING_SECRET_FILE": str(path), "WHOP_WEBHOOK_SECRET_FILE": str(path)})
+    ingest.send(signal.SIGHUP)
+    ingest.wait_log("endpoints file")
+    assert whop.send(tenants, whop.payment()) == 200
+    assert whop.send(tenants, whop.payment(), secret=SECRETS["next"]) == 401
+
+
 def test_a_bad_file_at_the_start_is_refused(tenants):
     path = tenants.env["ENDPOINTS_FILE"]
     with open(path, "w", encoding="utf-8") as file:
@@ -163,7 +202,7 @@ def test_a_paused_tenants_jobs_are_parked_and_go_on_when_it_is_resumed(tenants):
         assert send_blue(tenants, payment(id=f"pay_p{i}")) == 200
     whop.send(tenants, whop.payment(id="pay_other"))
     tenants.eventually(lambda: [row[:2] for row in jobs(tenants)[1:]] == [("parked", "tenant_paused")] * 20)
-    tenants.eventually(lambda: jobs(tenants, whop.COMPANY)[0][0] == "done")  # others are not concerned
+    tenants.eventually(lambda: [row[0] for row in jobs(tenants, whop.COMPANY)] == ["done"])  # others are not concerned
     assert "20" in tenants.cli("status", check=False).stdout
     said = tenants.cli("tenants", "resume", "blue").stdout
     assert "20 parked jobs" in said
@@ -243,3 +282,120 @@ def test_a_row_moved_to_another_tenant_does_not_open(tenants):
     tenants.sql("UPDATE webhook_endpoints SET tenant_id = (SELECT min(id) FROM tenants)")
     done = tenants.cli("tenants", "endpoints", check=False)
     assert done.returncode == 1 and "another tenant" in done.stderr
+
+
+# ---- one tenant's trouble is not the others'
+
+def endpoints_of(stack):
+    return json.loads(open(stack.env["ENDPOINTS_FILE"], encoding="utf-8").read())["endpoints"]
+
+
+def test_a_database_whose_clock_is_ahead_keeps_no_secret_waiting(tenants):
+    """Its valid_from would be an hour away by ingest's clock."""
+    tenants.start("ingest")
+    ahead = {"DATABASE_URL": f"{tenants.env['DATABASE_URL']} options='-c whopline.clock_offset=1h'"}
+    tenants.cli("tenants", "add", "blue", "--company", BLUE, "--secret-file", file_of(tenants, "hook"), env=ahead)
+    tenants.eventually(lambda: send_blue(tenants, payment()) == 200)
+    tenants.cli("tenants", "rotate-secret", "blue", "--secret-file", file_of(tenants, "next"), env=ahead)
+    tenants.eventually(lambda: send_blue(tenants, payment(), SECRETS["next"]) == 200)
+    assert send_blue(tenants, payment()) == 200
+
+
+@pytest.mark.parametrize("secret", ["whsec_!!!", "ws_one\nws_two", "ws_\x00hidden", "ws_" + "a" * 2000],
+                         ids=["base64", "lines", "nul", "long"])
+def test_a_webhook_secret_that_ingest_could_not_use_is_refused(tenants, secret):
+    """In the file it would keep ingest from taking any other tenant's, and from starting."""
+    path = tenants.folder / "bad.secret"
+    path.write_text(secret)
+    done = tenants.cli("tenants", "add", "blue", "--company", BLUE, "--secret-file", path, check=False)
+    assert done.returncode in (1, 2) and "secret" in done.stderr and "hidden" not in done.stderr
+    assert [row["slug"] for row in tenants.cli_json("tenants", "list")] == [whop.COMPANY]
+
+
+@pytest.mark.parametrize("key", ["apik_one\napik_two", "apik_one\r\nX-Evil: 1", "apik_\x00", "apik_\u00e9"],
+                         ids=["lines", "header", "nul", "accent"])
+def test_an_api_key_is_one_word(tenants, key):
+    """It goes into a header."""
+    path = tenants.folder / "bad.key"
+    path.write_text(key)
+    done = tenants.cli("tenants", "add", "blue", "--company", BLUE, "--api-key-file", path, check=False)
+    assert done.returncode == 2 and "one word" in done.stderr
+    path.write_text(json.dumps({"access_token": key, "refresh_token": "r"}))
+    done = tenants.cli("tenants", "add", "blue", "--company", BLUE, "--token-file", path, check=False,
+                       env={"WHOP_CLIENT_ID": "app_1"})
+    assert done.returncode == 1 and "access_token" in done.stderr
+
+
+@pytest.mark.parametrize("company", ["biz_", "biz_a b", "biz_" + "a" * 60, "biz_x\n", "biz_x/../y"],
+                         ids=["empty", "blank", "long", "line", "path"])
+def test_a_company_id_is_looked_at(tenants, company):
+    done = tenants.cli("tenants", "add", "blue", "--company", company, check=False)
+    assert done.returncode == 2 and "biz_" in done.stderr
+
+
+def test_the_endpoints_file_stays_whose_it_is(tenants):
+    """ingest may run as another user, who reads it by its group; and it may be a link into another folder."""
+    real = tenants.folder / "elsewhere"
+    real.mkdir()
+    path = tenants.folder / "endpoints.json"
+    path.symlink_to(real / "file.json")
+    add_blue(tenants)
+    assert path.is_symlink() and stat.S_IMODE(os.stat(path).st_mode) == 0o600
+    os.chmod(path, 0o640)
+    group = 12345 if os.geteuid() == 0 else os.stat(path).st_gid
+    os.chown(path, -1, group)
+    tenants.cli("tenants", "endpoints")
+    about = os.stat(real / "file.json")
+    assert path.is_symlink() and (stat.S_IMODE(about.st_mode), about.st_gid) == (0o640, group)
+    os.chmod(path, 0o666)
+    tenants.cli("tenants", "endpoints")
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o660  # nobody else's, whoever has opened it
+    assert os.listdir(real) == ["file.json"]
+
+
+def test_a_key_that_is_gone_stops_only_those_who_need_it(tenants):
+    tenants.start("ingest")
+    add_blue(tenants)
+    tenants.eventually(lambda: send_blue(tenants, payment()) == 200)
+    tenants.env["WHOP_TOKEN_ENCRYPTION_KEY"] = OTHER_KEY
+    green = tenants.folder / "green.secret"
+    green.write_text("ws_green_" + "6" * 30)
+    said = tenants.cli("tenants", "add", "green", "--company", "biz_Green", "--secret-file", green)
+    assert "endpoint blue" in said.stderr + said.stdout
+    tenants.eventually(lambda: whop.send(tenants, payment(company="biz_Green"), secret="ws_green_" + "6" * 30,
+                                         path="/webhooks/whop/green") == 200)
+    assert send_blue(tenants, payment()) == 200  # as the file had it before
+    assert [it["name"] for it in endpoints_of(tenants)] == ["blue", "green"]
+    os.unlink(tenants.env["ENDPOINTS_FILE"])
+    said = tenants.cli("tenants", "endpoints", check=False)
+    assert said.returncode == 1 and "endpoint blue" in said.stderr
+    assert [it["name"] for it in endpoints_of(tenants)] == ["green"]
+
+
+def test_rekey_goes_on_behind_one_that_does_not_open(tenants):
+    add_blue(tenants, "--api-key-file", file_of(tenants, "key"))
+    tenants.env.update(WHOP_TOKEN_ENCRYPTION_KEY="", WHOP_TOKEN_ENCRYPTION_KEYS=f"lost:{OTHER_KEY}")
+    tenants.cli("tenants", "add", "green", "--company", "biz_Green", "--api-key-file", file_of(tenants, "key"))
+    tenants.env.update(WHOP_TOKEN_ENCRYPTION_KEYS=f"new:{'1e' * 32},1:{KEY}")
+    done = tenants.cli("tenants", "rekey", check=False)
+    assert done.returncode == 1 and "2 secrets" in done.stdout and '"lost"' in done.stderr
+    assert tenants.sql("SELECT key_id FROM tenant_credentials UNION ALL SELECT key_id FROM webhook_endpoint_secrets"
+                       " ORDER BY 1") == [("lost",), ("new",), ("new",)]
+
+
+def test_two_at_once_leave_one_credential(tenants):
+    add_blue(tenants, "--api-key-file", file_of(tenants, "key"))
+    tokens = tenants.folder / "tokens.json"
+    tokens.write_text(json.dumps({"access_token": "a" * 20, "refresh_token": "b" * 20, "expires_in": 3600}))
+    tenants.env["WHOP_CLIENT_ID"] = "app_1"
+    other = harness.connect(tenants.pg_sockets, tenants.database)
+    other.cursor().execute("BEGIN; SELECT 1 FROM tenant_credentials FOR UPDATE")
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        both = [pool.submit(tenants.cli, "tenants", "reauth", "blue", *words) for words in (
+            ("--token-file", tokens), ("--api-key-file", file_of(tenants, "next")))]
+        tenants.eventually(lambda: tenants.sql(
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+            " AND datname = current_database()") == [(2,)])
+        other.close()
+        assert [done.result().returncode for done in both] == [0, 0]
+    assert tenants.sql("SELECT count(*) FROM tenant_credentials WHERE revoked_at IS NULL") == [(1,)]

@@ -65,8 +65,8 @@ LISTS = {"products.list": "products", "plans.list": "plans", "memberships.list":
          "checkout_configurations.list": "checkout_configurations"}
 # fault: (rule, error, class)
 FAULTS = {
-    "401": ({"status": 401}, "WHOP_AUTH", "auth"),
-    "403": ({"status": 403, "permission": "member:basic:read"}, "WHOP_PERMISSION", "park"),
+    "401": ({"status": 401}, "UNAUTHORISED", "auth"),
+    "403": ({"status": 403, "permission": "member:basic:read"}, "FORBIDDEN", "park"),
     "404": ({"status": 404}, "WHOP_NOT_FOUND", "not_yet"),
     "400": ({"status": 400, "body": {"message": "no such filter"}}, "WHOP_API", "permanent"),
     "408": ({"status": 408}, "WHOP_DOWN", "transient"),
@@ -115,7 +115,7 @@ def test_reading_one(call, sim, operation):
         assert it == {"level": "customer", "has_access": True}
     seen = sim.calls(operation=operation)[-1]
     assert seen["headers"]["api-version-date"] == "2026-07-20" and seen["credential"] == "sim"
-    assert call.error(operation, *args, env={"PROBE_TOKEN": "apik_wrong"})["error"] == "WHOP_AUTH"
+    assert call.error(operation, *args, env={"PROBE_TOKEN": "apik_wrong"})["error"] == "UNAUTHORISED"
     check_faults(call, sim, operation, args)
     check_limit(call, sim, operation, args)
     for secret in (*sim.secrets(), "apik_wrong"):
@@ -182,7 +182,7 @@ def test_a_401_renews_once(call, sim):
     env = {"PROBE_TOKEN": "apik_old", "PROBE_NEW_TOKEN": NEW_KEY}
     assert call("users.get", world.user, env=env)[0]["id"] == world.user
     assert [c["status"] for c in sim.calls()] == [401, 200]
-    assert call.error("users.get", world.user, env={**env, "PROBE_NEW_TOKEN": "apik_older"})["error"] == "WHOP_AUTH"
+    assert call.error("users.get", world.user, env={**env, "PROBE_NEW_TOKEN": "apik_older"})["error"] == "UNAUTHORISED"
     assert [c["status"] for c in sim.calls()] == [401, 200, 401, 401]
     # A call that is refused for another reason is not repeated.
     assert call.error("users.get", "user_none", env={**env, "PROBE_TOKEN": NEW_KEY})["error"] == "WHOP_NOT_FOUND"
@@ -194,8 +194,9 @@ def test_a_wait_in_the_header_goes_before_the_text(call, sim):
     assert call.error("users.get", "user_1")["after_ms"] == 5000
 
 
-def test_a_wait_that_is_not_said(call, sim):
-    sim.rule(status=429, body={"message": "You are being rate limited"})
+@pytest.mark.parametrize("headers", [{}, {"Retry-After": "0"}, {"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}])
+def test_a_wait_that_is_not_said(call, sim, headers):
+    sim.rule(status=429, headers=headers, body={"message": "You are being rate limited"})
     got = call.error("users.get", "user_1", env={"WHOP_UNSAID_WAIT_MS": "2500"})
     assert got["after_ms"] == 2500 and "You are being rate limited" in got["text"]
 
@@ -262,7 +263,7 @@ def test_an_inline_plan(call, sim):
 def test_tokens(call, sim):
     sim.grant("rt_one", "grant", client_id="app_1", client_secret="s3cret_s3cret")
     args = ["oauth.token", "rt_one", "client_id=app_1"]
-    assert call.error(*args)["error"] == "WHOP_AUTH"
+    assert call.error(*args)["error"] == "UNAUTHORISED"
     args.append("client_secret=s3cret_s3cret")
     for rule, error in (({"status": 500}, "WHOP_DOWN"), ({"fault": "close"}, "HTTP_LOST")):
         sim.rule(operation="oauth.token", **rule)
@@ -274,12 +275,12 @@ def test_tokens(call, sim):
                 env={"PROBE_TOKEN": tokens["access_token"]})[0]["id"]
     call.said = ""
     got = call.error(*args)
-    assert (got["error"], got["class"]) == ("WHOP_AUTH", "auth") and "invalid_grant" in got["text"]
+    assert (got["error"], got["class"]) == ("UNAUTHORISED", "auth") and "invalid_grant" in got["text"]
     # An answer that was lost has used the token up all the same.
     sim.rule(operation="oauth.token", fault="drop")
     args[1] = tokens["refresh_token"]
     assert call.error(*args)["error"] == "HTTP_LOST"
-    assert call.error(*args)["error"] == "WHOP_AUTH"
+    assert call.error(*args)["error"] == "UNAUTHORISED"
     assert len(sim.effects("token.refreshed")) == 2
     sim.rule(operation="oauth.token", status=200, body={"access_token": "at_x", "expires_in": 1})
     assert call.error(*args)["error"] == "WHOP_ANSWER"

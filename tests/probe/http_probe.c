@@ -6,7 +6,7 @@
  *   close          closes the client at once, whatever is in flight; the last line
  *
  * body= and zeros= give a body, "body=" an empty one; cancel= after so long; a header's blanks are
- * written "+". Options: --private, --ca FILE, --connect MS. */
+ * written "+", its line ends "^" (LF) and "~" (CR). Options: --private, --ca FILE, --connect MS. */
 #include "codec/json.h"
 #include "io/http_client.h"
 
@@ -96,6 +96,8 @@ static void start_call(struct probe *probe, const char *method, char *words)
             REQUIRE(request.header_count < HEADERS_MAX);
             for (char *at = word; (at = strchr(at, '+')) != NULL;)
                 *at = ' ';
+            for (char *at = word; (at = strpbrk(at, "^~")) != NULL;)
+                *at = *at == '^' ? '\n' : '\r';
             headers[request.header_count++] = rest;
         }
     }

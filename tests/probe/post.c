@@ -1,6 +1,8 @@
 #include "tests/probe/post.h"
 
 #include "codec/json.h"
+#include "service/tenant_whop.h"
+#include "service/whop_effects.h"
 
 #include <stdlib.h>
 
@@ -65,6 +67,19 @@ static void read_thing(void *data, struct span body, struct buf *remote_id)
     json_free(doc);
 }
 
+/* A handler reads the answer, where there is one: it must be that of a call that was done. */
+static struct err check(struct post *post, struct outbound_result *result)
+{
+    struct buf id = {0};
+    bool found = result->status == 0 && result->body.len == 0;
+    read_thing(post, buf_span(&result->body), &id);
+    bool same = strcmp(buf_text(&id), buf_text(&result->remote_id)) == 0;
+    buf_close(&id);
+    return found || same ? ERR_NONE
+                         : err_make(ERR_MALFORMED, "the answer, of status %d, is of another call",
+                                    result->status);
+}
+
 struct err post_thing(struct slot *slot, const char *kind, enum outbound_operation operation,
                       const char *key)
 {
@@ -90,12 +105,45 @@ struct err post_thing(struct slot *slot, const char *kind, enum outbound_operati
                     .body = span_of(arena_printf(&slot->arena, "{\"key\": \"%s\"}", key)),
                     .timeout_ms = slot->config->http_timeout_ms,
                     .body_max_bytes = (size_t)slot->config->http_answer_max},
-        .verify = look_for_thing,
+        .verify = operation == OUTBOUND_OPERATION_probe_verify ? look_for_thing : NULL,
         .read_id = read_thing,
         .data = &post,
     };
     struct outbound_result result;
     struct err err = outbound_run(slot->db, slot->outside, &call, &result);
+    if (!err_failed(&err))
+        err = check(&post, &result);
     outbound_result_close(&result);
     return err;
+}
+
+static struct err refund(struct slot *slot, struct whop *whop, const char *payment, bool reads)
+{
+    struct whop_call *call;
+    struct outbound_result result = {0};
+    struct whop_payment seen;
+    TRY(whop_prepare_refund(whop, payment, NULL, &call));
+    if (reads)
+        TRY(whop_get_payment(whop, payment, &seen));
+    const struct outbound_call once = {
+        .operation = OUTBOUND_OPERATION_probe_park,
+        .tenant = slot->job->tenant,
+        .business_key = payment,
+        .job = slot->job->id,
+        .target = call->target,
+        .request = call->request,
+        .read_id = whop_read_id,
+        .read_wait = whop_read_wait,
+    };
+    struct err err = outbound_run(slot->db, slot->outside, &once, &result);
+    outbound_result_close(&result);
+    return err;
+}
+
+struct err post_refund(struct slot *slot, const char *payment, bool reads)
+{
+    struct tenant_whop client;
+    TRY(tenant_whop_open(&client, slot->db, slot->outside, &slot->arena, slot->job->tenant,
+                         CREDENTIAL_FOR_WORK));
+    return tenant_whop_close(&client, refund(slot, &client.whop, payment, reads));
 }

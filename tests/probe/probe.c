@@ -5,10 +5,12 @@
  * before that is said beside its handler; the kinds are in schema/jobs.def. */
 #include "runtime/outside_face.h"
 #include "runtime/worker.h"
+#include "service/timers.h"
 #include "service/whop.h"
 #include "tests/probe/post.h"
 
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
@@ -184,8 +186,8 @@ static struct err batch(struct slot *slot, struct batch_item *items, size_t coun
     return slot_commit_batch(slot, items, count);
 }
 
-/* Volatile. Reads the membership PROBE_WHOP_ID at Whop PROBE_WHOP_CALLS times, one after the other:
- * tests/bench/whop.py. */
+/* Volatile. Reads the membership PROBE_WHOP_ID at Whop PROBE_WHOP_CALLS times, one after the other,
+ * with PROBE_WHOP_APART each job as another credential: tests/bench/whop.py. */
 static struct err read_whop(struct slot *slot, const void *payload)
 {
     const char *id = getenv("PROBE_WHOP_ID");
@@ -197,9 +199,10 @@ static struct err read_whop(struct slot *slot, const void *payload)
     if (id == NULL || calls == NULL)
         return err_make(ERR_MALFORMED, "probe.whop needs PROBE_WHOP_ID and PROBE_WHOP_CALLS");
     arena_init(&arena);
+    const char *credential = getenv("PROBE_WHOP_APART") != NULL ? slot->job->id : "probe";
     struct whop whop = {.outside = slot->outside,
                         .arena = &arena,
-                        .credential = "probe",
+                        .credential = credential,
                         .token = "apik_sim",
                         .company = slot->config->whop_company_id};
     for (long left = strtol(calls, NULL, 10); left > 0 && !err_failed(&err); left--) {
@@ -266,9 +269,57 @@ static struct err post_verify(struct slot *slot, const void *payload)
     return post_and_have_effect(slot, payload, "messages", OUTBOUND_OPERATION_probe_verify);
 }
 
+static struct err set_reminder(struct slot *slot, const struct probe *probe, bool *is_new)
+{
+    const struct probe wanted = {.label = "reminded"};
+    struct buf packed = {0};
+    struct err err = payload_encode(PAYLOAD_probe, &wanted, &packed);
+    if (!err_failed(&err))
+        err = timers_set(slot->db,
+                         &(struct timer){.kind = JOB_probe_effect,
+                                         .tenant = slot->job->tenant,
+                                         .entity = probe->label,
+                                         .sequence = probe->number,
+                                         .payload = buf_span(&packed)},
+                         is_new);
+    buf_close(&packed);
+    return err;
+}
+
+/* label: whose timer, which is due at once. number: which of them; negative: all are cancelled.
+ * "roll back": as if the work beside it had failed, once. */
+static struct err remind(struct slot *slot, const void *payload)
+{
+    const struct probe *probe = payload;
+    bool is_new = false;
+    char said[32] = "known";
+    TRY(pg_begin(slot->db));
+    if (probe->number < 0) {
+        TRY(timers_cancel(slot->db, slot->job->tenant, JOB_probe_effect, probe->label));
+        snprintf(said, sizeof said, "cancelled %zu", pg_affected(slot->db));
+    } else {
+        TRY(set_reminder(slot, probe, &is_new));
+        if (strcmp(probe->label, "roll back") == 0 && slot->job->attempt == 0)
+            return err_make(ERR_PG_FAILED, "probe.remind was asked to fail");
+        if (is_new)
+            snprintf(said, sizeof said, "set");
+    }
+    TRY(insert_effect(slot, slot->job, said));
+    return slot_commit(slot, JOB_STATE_DONE, "");
+}
+
 static struct err post_park(struct slot *slot, const void *payload)
 {
     return post_and_have_effect(slot, payload, "refunds", OUTBOUND_OPERATION_probe_park);
+}
+
+/* Refunds the payment that the label names, at Whop, in the tenant's name. number: 1 to look at it
+ * when the call has been built. */
+static struct err refund(struct slot *slot, const void *payload)
+{
+    const struct probe *probe = payload;
+    TRY(post_refund(slot, probe->label, probe->number > 0));
+    return have_effect(slot, probe);
 }
 
 /* Several processes may start together: the lock is PostgreSQL's, for this transaction only. */
@@ -299,6 +350,8 @@ static const struct handler handlers[] = {
     {JOB_probe_post_resend, .handle = post_resend},
     {JOB_probe_post_verify, .handle = post_verify},
     {JOB_probe_post_park, .handle = post_park},
+    {JOB_probe_remind, .handle = remind},
+    {JOB_probe_refund, .handle = refund},
     {JOB_probe_whop, .handle = read_whop},
 };
 

@@ -1,4 +1,4 @@
-"""Whop's API v1, as much of it as is called, and its OAuth token endpoint.
+"""Whop's API v1, as much of it as is called, and its OAuth token and revoke endpoints.
 
 Keys have a company and permissions; 600 calls a minute for each operation and key, counted in whole
 minutes of the clock; Idempotency-Key on every authenticated POST; pages with opaque cursors. What each
@@ -143,12 +143,12 @@ class Whop:
 
     @staticmethod
     def owns(request):
-        return request.path.startswith(BASE) or request.path == "/oauth/token"
+        return request.path.startswith(BASE) or request.path in ("/oauth/token", "/oauth/revoke")
 
     @staticmethod
     def operation(request):
-        if request.path == "/oauth/token":
-            return "oauth.token"
+        if request.path.startswith("/oauth/"):
+            return request.path[1:].replace("/", ".")
         route = ROUTES.get((request.method, shape_of(request.path.removeprefix(BASE))))
         return route[0] if route else ""
 
@@ -156,6 +156,8 @@ class Whop:
         try:
             if call["operation"] == "oauth.token":
                 return self.token(request, call)
+            if call["operation"] == "oauth.revoke":
+                return self.revoke_token(request, call)
             return self.answer_api(request, call, stuck)
         except Refusal as refusal:
             return refusal.reply
@@ -433,3 +435,17 @@ class Whop:
         self.record.effect(call, "token.refreshed", grant["name"])
         return Reply(200, {"access_token": access, "refresh_token": refresh, "token_type": "Bearer",
                            "expires_in": grant["expires_in"]})
+
+    def revoke_token(self, request, call):
+        """As RFC 7009 has it: a token that is not known is as good as revoked."""
+        body = request.json()
+        if request.method != "POST" or not isinstance(body, dict) or not body.get("client_id"):
+            return Reply(400, {"error": "invalid_request", "error_description": "token and client_id are needed."})
+        grant = self.grants.get(body.get("token"))
+        if grant and grant["client_id"] != body["client_id"]:
+            return Reply(401, {"error": "invalid_client", "error_description": "The client is not known."})
+        gone = self.grants.pop(body.get("token"), None) or self.keys.pop(body.get("token"), None)
+        if gone:
+            call["credential"] = gone["name"]
+            self.record.effect(call, "token.revoked", gone["name"])
+        return Reply(200, {})

@@ -1,6 +1,5 @@
 /* What the operator reads and types: tables, ages, numbers, prices, targets, near misses. */
 #include "cli/cli.h"
-#include "cli/credits.h"
 #include "cli/output.h"
 #include "cli/sender.h"
 
@@ -116,42 +115,6 @@ static void test_numbers(void **state)
     }
 }
 
-static void test_prices(void **state)
-{
-    (void)state;
-    static const struct {
-        const char *text;
-        const char *currency;
-        int64_t minor; /* -1: refused */
-        const char *shown;
-    } cases[] = {
-        {"7.50", "usd", 750, "7.50"},
-        {"7.5", "USD", 750, "7.50"},
-        {"7", "eur", 700, "7.00"},
-        {"0", "usd", 0, "0.00"},
-        {"0.05", "usd", 5, "0.05"},
-        {"7500", "jpy", 7500, "7500"},
-        {"1.234", "kwd", 1234, "1.234"},
-        {"1.2", "jpy", -1, NULL},
-        {"1.234", "usd", -1, NULL},
-        {"-1", "usd", -1, NULL},
-        {"", "usd", -1, NULL},
-        {"1e3", "usd", -1, NULL},
-        {"1234567890123456", "usd", -1, NULL},
-    };
-    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
-        int64_t minor = -1;
-        char shown[OUTPUT_SHORT];
-        bool good = credits_parse_price(cases[i].text, cases[i].currency, &minor);
-        assert_int_equal(good, cases[i].minor >= 0);
-        assert_int_equal(minor, cases[i].minor);
-        if (!good)
-            continue;
-        credits_format_price(minor, cases[i].currency, shown);
-        assert_string_equal(shown, cases[i].shown);
-    }
-}
-
 static void test_targets(void **state)
 {
     (void)state;
@@ -227,7 +190,6 @@ int main(void)
         cmocka_unit_test(test_control_characters_are_harmless),
         cmocka_unit_test(test_ages),
         cmocka_unit_test(test_numbers),
-        cmocka_unit_test(test_prices),
         cmocka_unit_test(test_targets),
         cmocka_unit_test(test_nearest),
         cmocka_unit_test(test_whole_numbers),

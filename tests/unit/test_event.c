@@ -29,48 +29,54 @@ enum { RECEIVED_MS = 1786400123, SIGNED_S = 1786400000, BODY_COUNT = 56 };
 /* created_at is all the time there is: when the thing began, not when this happened to it. */
 #define OLD_BORN(which, time)                                                                      \
     .id = "default/mac:" MAC_HEX, .generation = (which), .occurred_ms = (time)
-#define KIND(text)    .kind = (text), .type_raw = (text)
-#define MARISOL       .user = "user_T3stMarisol01"
-#define MEMBER        MARISOL, .member = "mber_T3stMarisol01"
-#define MONTHLY       .plan = "plan_T3stMonthly01", .product = "prod_T3stLantern01"
-#define MEMBERSHIP    .membership = "mem_T3stMarisol001"
-#define CHECKOUT      .checkout = "ch_T3stSession0001"
-#define USD(text)     .amount = (text), .currency = "usd"
-#define PAYMENT       .payment = "pay_T3stReceipt001"
-#define NESTED_MEMBER MEMBER, MONTHLY, CHECKOUT, .currency = "usd"
-#define FULL_PAYMENT  PAYMENT, MEMBER, MONTHLY, MEMBERSHIP, CHECKOUT
-#define OLD_PAYMENT   PAYMENT, MARISOL, MONTHLY, MEMBERSHIP, USD("49.99")
-#define OLD_MEMBER    MARISOL, MONTHLY, MEMBERSHIP
-#define PAID_AT       .paid_ms = AUG(10, 9, 0, 3)
+#define KIND(text)     .kind = (text), .type_raw = (text)
+#define MARISOL        .user = "user_T3stMarisol01"
+#define MEMBER         MARISOL, .member = "mber_T3stMarisol01"
+#define MONTHLY        .plan = "plan_T3stMonthly01", .product = "prod_T3stLantern01"
+#define MEMBERSHIP     .membership = "mem_T3stMarisol001"
+#define CHECKOUT       .checkout = "ch_T3stSession0001"
+#define USD(text)      .amount = (text), .currency = "usd"
+#define MAIL           .email = "marisol@example.com"
+#define REFUNDED(text) .refunded = (text)
+#define PAYMENT        .payment = "pay_T3stReceipt001"
+#define NESTED_MEMBER  MEMBER, MONTHLY, CHECKOUT, .currency = "usd"
+#define FULL_PAYMENT   PAYMENT, MEMBER, MONTHLY, MEMBERSHIP, CHECKOUT
+#define OLD_PAYMENT    PAYMENT, MARISOL, MONTHLY, MEMBERSHIP, USD("49.99")
+#define OLD_MEMBER     MARISOL, MONTHLY, MEMBERSHIP
+#define PAID_AT        .paid_ms = AUG(10, 9, 0, 3)
 
 /* By hand, in the order of whop-events.json. What is not named is empty. */
 static const struct event expected[BODY_COUNT] = {
-    {V1("0001", AUG(10, 9, 0, 6)), KIND("membership.activated"), NESTED_MEMBER, MEMBERSHIP,
+    {V1("0001", AUG(10, 9, 0, 6)), MAIL, KIND("membership.activated"), NESTED_MEMBER, MEMBERSHIP,
      .status = "active"},
-    {V1("0002", AUG(10, 9, 0, 6)), KIND("membership.activated"), NESTED_MEMBER,
+    {V1("0002", AUG(10, 9, 0, 6)), MAIL, KIND("membership.activated"), NESTED_MEMBER,
      .membership = "mem_T3stTrial00001", .status = "trialing"},
     {V1("0003", AUG(10, 9, 0, 6)), KIND("membership.activated"), .membership = "mem_T3stLifetime01",
      .plan = "plan_T3stOneTime01", .product = "prod_T3stLantern01", .currency = "usd",
      .status = "completed"},
-    {V1("0004", AUG(40, 9, 0, 0)), KIND("membership.deactivated"), NESTED_MEMBER, MEMBERSHIP,
+    {V1("0004", AUG(40, 9, 0, 0)), MAIL, KIND("membership.deactivated"), NESTED_MEMBER, MEMBERSHIP,
      .status = "canceled"},
-    {V1("0005", AUG(40, 9, 0, 0)), KIND("membership.deactivated"), NESTED_MEMBER, MEMBERSHIP,
+    {V1("0005", AUG(40, 9, 0, 0)), MAIL, KIND("membership.deactivated"), NESTED_MEMBER, MEMBERSHIP,
      .status = "expired"},
-    {V1("0006", AUG(20, 9, 0, 0)), KIND("membership.cancel_at_period_end_changed"), NESTED_MEMBER,
-     MEMBERSHIP, .status = "canceling"},
-    {V1("0007", AUG(14, 9, 0, 0)), KIND("membership.trial_ending_soon"), NESTED_MEMBER, MEMBERSHIP,
-     .status = "trialing"},
-    {V1("0008", AUG(10, 9, 0, 1)), KIND("payment.created"), FULL_PAYMENT, USD("49.99"),
-     .status = "open", .substatus = "incomplete", .billing_reason = "subscription_create"},
-    {V1("0009", AUG(10, 9, 0, 2)), KIND("payment.pending"), FULL_PAYMENT, USD("49.99"),
-     .status = "pending", .substatus = "pending", .billing_reason = "subscription_create"},
-    {V1("0010", AUG(10, 9, 0, 4)), KIND("payment.succeeded"), FULL_PAYMENT, USD("49.99"), PAID_AT,
-     .status = "paid", .substatus = "succeeded", .billing_reason = "subscription_create"},
-    {V1("0011", AUG(40, 9, 0, 0)), KIND("payment.succeeded"), MEMBER, MONTHLY, MEMBERSHIP, CHECKOUT,
-     .payment = "pay_T3stReceipt002", .amount = "7500", .currency = "jpy", PAID_AT,
-     .status = "paid", .substatus = "succeeded", .billing_reason = "subscription_cycle"},
-    {V1("0012", AUG(40, 9, 0, 0)), KIND("payment.failed"), FULL_PAYMENT, USD("49.99"),
-     .status = "open", .substatus = "past_due", .billing_reason = "subscription_cycle"},
+    {V1("0006", AUG(20, 9, 0, 0)), MAIL, KIND("membership.cancel_at_period_end_changed"),
+     NESTED_MEMBER, MEMBERSHIP, .status = "canceling"},
+    {V1("0007", AUG(14, 9, 0, 0)), MAIL, KIND("membership.trial_ending_soon"), NESTED_MEMBER,
+     MEMBERSHIP, .status = "trialing"},
+    {V1("0008", AUG(10, 9, 0, 1)), MAIL, REFUNDED("0"), KIND("payment.created"), FULL_PAYMENT,
+     USD("49.99"), .status = "open", .substatus = "incomplete",
+     .billing_reason = "subscription_create"},
+    {V1("0009", AUG(10, 9, 0, 2)), MAIL, REFUNDED("0"), KIND("payment.pending"), FULL_PAYMENT,
+     USD("49.99"), .status = "pending", .substatus = "pending",
+     .billing_reason = "subscription_create"},
+    {V1("0010", AUG(10, 9, 0, 4)), MAIL, REFUNDED("0"), KIND("payment.succeeded"), FULL_PAYMENT,
+     USD("49.99"), PAID_AT, .status = "paid", .substatus = "succeeded",
+     .billing_reason = "subscription_create"},
+    {V1("0011", AUG(40, 9, 0, 0)), MAIL, REFUNDED("0"), KIND("payment.succeeded"), MEMBER, MONTHLY,
+     MEMBERSHIP, CHECKOUT, .payment = "pay_T3stReceipt002", .amount = "7500", .currency = "jpy",
+     PAID_AT, .status = "paid", .substatus = "succeeded", .billing_reason = "subscription_cycle"},
+    {V1("0012", AUG(40, 9, 0, 0)), MAIL, REFUNDED("0"), KIND("payment.failed"), FULL_PAYMENT,
+     USD("49.99"), .status = "open", .substatus = "past_due",
+     .billing_reason = "subscription_cycle"},
     {V1("0013", AUG(10, 10, 0, 1)), KIND("refund.created"), .refund = "rf_T3stRefund001", PAYMENT,
      MEMBER, MONTHLY, MEMBERSHIP, USD("20"), .status = "pending"},
     {V1("0014", AUG(10, 11, 0, 0)), KIND("refund.updated"), .refund = "rf_T3stRefund001", PAYMENT,
@@ -84,8 +90,10 @@ static const struct event expected[BODY_COUNT] = {
     {V1("0018", AUG(10, 9, 0, 1)), KIND("invoice.created"), MARISOL, .status = "open"},
     {V1("0019", AUG(11, 9, 0, 0)), KIND("invoice.paid"), MARISOL, .status = "paid"},
     {V1("0020", AUG(25, 9, 0, 0)), KIND("invoice.past_due"), .status = "past_due"},
-    {V1("0021", AUG(10, 9, 0, 1)), KIND("entry.created"), MARISOL, MONTHLY, .status = "pending"},
-    {V1("0022", AUG(10, 9, 5, 0)), KIND("entry.approved"), MARISOL, MONTHLY, .status = "approved"},
+    {V1("0021", AUG(10, 9, 0, 1)), MAIL, KIND("entry.created"), MARISOL, MONTHLY,
+     .status = "pending"},
+    {V1("0022", AUG(10, 9, 5, 0)), MAIL, KIND("entry.approved"), MARISOL, MONTHLY,
+     .status = "approved"},
     {V1("0023", AUG(10, 9, 0, 2)), KIND("setup_intent.succeeded"), CHECKOUT,
      .member = "mber_T3stMarisol01", .status = "succeeded"},
     {V1("0024", AUG(10, 10, 56, 41)), KIND("resolution_center_case.created"), MEMBER, PAYMENT,
@@ -99,8 +107,9 @@ static const struct event expected[BODY_COUNT] = {
     {V1("0029", AUG(10, 9, 2, 20)), KIND("chat.reaction.created"), MARISOL,
      .channel = "feed_T3stDirect0001", .message = "post_T3stMessage03"},
     {V1("0101", AUG(10, 9, 0, 6)), KIND("membership.activated"), OLD_MEMBER, .status = "active"},
-    {V1("0102", AUG(10, 9, 0, 4)), KIND("payment.succeeded"), FULL_PAYMENT, USD("49.99"), PAID_AT,
-     .status = "paid", .substatus = "succeeded", .billing_reason = "subscription_create"},
+    {V1("0102", AUG(10, 9, 0, 4)), MAIL, REFUNDED("0.00"), KIND("payment.succeeded"), FULL_PAYMENT,
+     USD("49.99"), PAID_AT, .status = "paid", .substatus = "succeeded",
+     .billing_reason = "subscription_create"},
     {OLD_BORN("v5", AUG(10, 9, 0, 0)), .kind = "membership.activated",
      .type_raw = "membership.went_valid", OLD_MEMBER, .status = "active"},
     {OLD_BORN("v5", AUG(10, 9, 0, 0)), .kind = "membership.deactivated",
@@ -111,12 +120,14 @@ static const struct event expected[BODY_COUNT] = {
      .status = "active"},
     {OLD_BORN("v5", AUG(10, 9, 0, 0)), KIND("membership.experience_claimed"), OLD_MEMBER,
      .status = "active"},
-    {OLD("v5", AUG(10, 9, 0, 3)), KIND("payment.succeeded"), OLD_PAYMENT, PAID_AT,
+    {OLD("v5", AUG(10, 9, 0, 3)), REFUNDED("0"), KIND("payment.succeeded"), OLD_PAYMENT, PAID_AT,
      .status = "paid"},
-    {OLD("v5", AUG(10, 9, 0, 2)), KIND("payment.failed"), OLD_PAYMENT, .status = "open"},
-    {OLD("v5", AUG(10, 9, 0, 2)), KIND("payment.pending"), OLD_PAYMENT, .status = "pending"},
-    {OLD("v5", AUG(10, 9, 0, 3)), KIND("payment.affiliate_reward_created"), OLD_PAYMENT, PAID_AT,
-     .status = "paid"},
+    {OLD("v5", AUG(10, 9, 0, 2)), REFUNDED("0"), KIND("payment.failed"), OLD_PAYMENT,
+     .status = "open"},
+    {OLD("v5", AUG(10, 9, 0, 2)), REFUNDED("0"), KIND("payment.pending"), OLD_PAYMENT,
+     .status = "pending"},
+    {OLD("v5", AUG(10, 9, 0, 3)), REFUNDED("0"), KIND("payment.affiliate_reward_created"),
+     OLD_PAYMENT, PAID_AT, .status = "paid"},
     {OLD("v5", AUG(10, 10, 0, 0)), KIND("refund.created"), .refund = "rf_T3stRefund001", PAYMENT,
      OLD_MEMBER, USD("20"), .status = "succeeded"},
     {OLD_BORN("v5", AUG(10, 10, 0, 0)), KIND("refund.updated"), .refund = "rf_T3stRefund001",
@@ -131,24 +142,26 @@ static const struct event expected[BODY_COUNT] = {
     {OLD_BORN("v5", AUG(10, 9, 0, 0)), .kind = "app_membership.deactivated",
      .type_raw = "app_membership.went_invalid", MARISOL, MONTHLY,
      .membership = "mem_T3stAppSub0001", .status = "expired"},
-    {OLD("v5", AUG(10, 9, 0, 3)), KIND("app_payment.succeeded"), OLD_MEMBER, USD("49.99"), PAID_AT,
-     .payment = "pay_T3stAppPay0001", .status = "paid"},
-    {OLD_BORN("v2", AUG(10, 9, 0, 0)), .kind = "membership.activated",
+    {OLD("v5", AUG(10, 9, 0, 3)), REFUNDED("0"), KIND("app_payment.succeeded"), OLD_MEMBER,
+     USD("49.99"), PAID_AT, .payment = "pay_T3stAppPay0001", .status = "paid"},
+    {OLD_BORN("v2", AUG(10, 9, 0, 0)), MAIL, .kind = "membership.activated",
      .type_raw = "membership.went_valid", OLD_MEMBER, .status = "active"},
-    {OLD_BORN("v2", AUG(10, 9, 0, 0)), .kind = "membership.deactivated",
+    {OLD_BORN("v2", AUG(10, 9, 0, 0)), MAIL, .kind = "membership.deactivated",
      .type_raw = "membership.went_invalid", OLD_MEMBER, .status = "expired"},
-    {OLD_BORN("v2", AUG(10, 9, 0, 0)), KIND("membership.metadata_updated"), OLD_MEMBER,
+    {OLD_BORN("v2", AUG(10, 9, 0, 0)), MAIL, KIND("membership.metadata_updated"), OLD_MEMBER,
      .status = "active"},
-    {OLD_BORN("v2", AUG(10, 9, 0, 0)), KIND("membership.cancel_at_period_end_changed"), OLD_MEMBER,
-     .status = "active"},
-    {OLD("v2", AUG(10, 9, 0, 3)), KIND("payment.succeeded"), OLD_PAYMENT, PAID_AT,
-     .status = "paid"},
-    {OLD("v2", AUG(10, 9, 0, 2)), KIND("payment.failed"), OLD_PAYMENT, .status = "open"},
-    {OLD("v2", AUG(10, 9, 0, 2)), KIND("payment.pending"), OLD_PAYMENT, .status = "open"},
-    {OLD_BORN("v2", AUG(10, 9, 0, 0)), .kind = "app_membership.activated",
+    {OLD_BORN("v2", AUG(10, 9, 0, 0)), MAIL, KIND("membership.cancel_at_period_end_changed"),
+     OLD_MEMBER, .status = "active"},
+    {OLD("v2", AUG(10, 9, 0, 3)), MAIL, REFUNDED("0"), KIND("payment.succeeded"), OLD_PAYMENT,
+     PAID_AT, .status = "paid"},
+    {OLD("v2", AUG(10, 9, 0, 2)), MAIL, REFUNDED("0"), KIND("payment.failed"), OLD_PAYMENT,
+     .status = "open"},
+    {OLD("v2", AUG(10, 9, 0, 2)), MAIL, REFUNDED("0"), KIND("payment.pending"), OLD_PAYMENT,
+     .status = "open"},
+    {OLD_BORN("v2", AUG(10, 9, 0, 0)), MAIL, .kind = "app_membership.activated",
      .type_raw = "app_membership.went_valid", MARISOL, MONTHLY, .membership = "mem_T3stAppSub0001",
      .status = "active"},
-    {OLD_BORN("v2", AUG(10, 9, 0, 0)), .kind = "membership.activated",
+    {OLD_BORN("v2", AUG(10, 9, 0, 0)), MAIL, .kind = "membership.activated",
      .type_raw = "membership.went_valid", OLD_MEMBER, .status = "active"},
 };
 
@@ -178,6 +191,8 @@ static void compare(const char *name, const struct event *got, const struct even
 #define FIELD_OF_event(type, member) compare_##type(name, #member, got->member, want->member);
 #define FIELD_OF_probe(type, member)
 #define FIELD_OF_sync(type, member)
+#define FIELD_OF_order_call(type, member)
+#define FIELD_OF_books(type, member)
 #define PAYLOAD_END(payload)
 #define JOB(name, kind, payload, queue, run_max, max_attempts, max_run_ms, life)
 #include "jobs.def"

@@ -50,8 +50,55 @@ static void test_what_comes_first(void **state)
     };
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(cases); i++)
-        if (outbound_next(&cases[i].view) != cases[i].step)
-            fail_msg("case %zu: step %d", i, (int)outbound_next(&cases[i].view));
+        if (outbound_next(&cases[i].view, 0) != cases[i].step)
+            fail_msg("case %zu: step %d", i, (int)outbound_next(&cases[i].view, 0));
+}
+
+/* A resend is harmless only as long as the receiver knows its key. */
+static void test_old_keys(void **state)
+{
+    enum { KEY_MS = 1000 };
+    static const struct {
+        struct outbound_view view;
+        enum outbound_step step;
+    } cases[] = {
+        {{.policy = OUTBOUND_RESEND, .sent_ago_ms = KEY_MS}, OUTBOUND_STEP_SEND},
+        {{.policy = OUTBOUND_RESEND, .sent_ago_ms = KEY_MS + 1}, OUTBOUND_STEP_PARK},
+        {{.policy = OUTBOUND_RESEND, .sent_ago_ms = KEY_MS + 1, .can_look = true},
+         OUTBOUND_STEP_LOOK},
+        {{.policy = OUTBOUND_RESEND, .sent_ago_ms = KEY_MS + 1, .can_look = true, .look_ms = 1},
+         OUTBOUND_STEP_LATER},
+        {{.policy = OUTBOUND_VERIFY, .sent_ago_ms = KEY_MS + 1, .can_look = true},
+         OUTBOUND_STEP_LOOK},
+        {{.policy = OUTBOUND_PARK, .sent_ago_ms = KEY_MS + 1}, OUTBOUND_STEP_PARK},
+    };
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct outbound_view view = cases[i].view;
+        view.state = OUTBOUND_UNKNOWN;
+        if (outbound_next(&view, KEY_MS) != cases[i].step)
+            fail_msg("case %zu: step %d", i, (int)outbound_next(&view, KEY_MS));
+        view.state = OUTBOUND_PENDING; /* nothing can have happened with it */
+        assert_int_equal(outbound_next(&view, KEY_MS), OUTBOUND_STEP_SEND);
+    }
+}
+
+/* No wait is longer than the settings allow: then the clock has been put back meanwhile. */
+static void test_a_clock_put_back(void **state)
+{
+    enum { LONGEST_MS = 21 * 60000 };
+    struct outbound_view view = {.state = OUTBOUND_SENDING, .answer_ms = LONGEST_MS};
+    (void)state;
+    assert_int_equal(outbound_next(&view, 0), OUTBOUND_STEP_BUSY);
+    view.answer_ms++;
+    assert_int_equal(outbound_next(&view, 0), OUTBOUND_STEP_RETIME);
+    view.state = OUTBOUND_UNKNOWN;
+    assert_int_equal(outbound_next(&view, 0), OUTBOUND_STEP_RETIME);
+    view.answer_ms = 0;
+    view.look_ms = LONGEST_MS + 1;
+    assert_int_equal(outbound_next(&view, 0), OUTBOUND_STEP_RETIME);
+    view.state = OUTBOUND_DONE;
+    assert_int_equal(outbound_next(&view, 0), OUTBOUND_STEP_ANSWER);
 }
 
 static void test_after_a_look(void **state)
@@ -216,6 +263,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_names),
         cmocka_unit_test(test_what_comes_first),
+        cmocka_unit_test(test_old_keys),
+        cmocka_unit_test(test_a_clock_put_back),
         cmocka_unit_test(test_after_a_look),
         cmocka_unit_test(test_certain_outcomes),
         cmocka_unit_test(test_uncertain_outcomes),

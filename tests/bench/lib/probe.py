@@ -45,22 +45,22 @@ def preload(redis, database, kind, count, *options):
         raise SystemExit(f"preload: {told}")
 
 
-def left(redis):
+def left(redis, stream=STREAM):
     """What is in Redis in any form, waiting, held or put off."""
     client = redis.client
-    return client.xlen(STREAM) + client.zcard(f"{STREAM}:z")
+    return client.xlen(stream) + client.zcard(f"{stream}:z")
 
 
-def drain(redis, count, meter, patience=60):
+def drain(redis, count, meter, patience=60, stream=STREAM):
     """Waits for the first of `count` jobs and for the last; what the meter says of those between. If
     all went at once, of all, with the worker's start."""
     start_of_all = meter.look()
-    wait_for(lambda: left(redis) < count, "the first job", patience, 0.002)
-    first, before = left(redis), meter.look()
+    wait_for(lambda: left(redis, stream) < count, "the first job", patience, 0.002)
+    first, before = left(redis, stream), meter.look()
     if first == 0:
         return meter.between(start_of_all, before, count)
     last_left, last_change = first, time.monotonic()
-    while (now := left(redis)) > 0:
+    while (now := left(redis, stream)) > 0:
         if now != last_left:
             last_left, last_change = now, time.monotonic()
         if time.monotonic() - last_change > patience:
