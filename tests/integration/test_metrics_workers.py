@@ -59,7 +59,7 @@ def test_counters_after_known_work(stack):
 
 
 def test_a_full_worker_is_healthy_while_it_prolongs(stack):
-    probe = test_probe.start(stack, SLOTS=1)
+    probe = test_probe.start(stack, SLOTS=1, DATABASE_LOCK_TIMEOUT_MS=60000)
     with psycopg2.connect(stack.env["DATABASE_URL"]) as link, link.cursor() as cursor:
         cursor.execute("LOCK TABLE probe_effects IN ACCESS EXCLUSIVE MODE")
         test_probe.put_one(stack, "effect", "waits")
