@@ -170,7 +170,7 @@ static struct err start_books(struct slot *slot, const char *kind)
     if (slot->job->tenant != 0)
         return open_books(slot, kind);
     struct tenant_ids *selling = arena_alloc(&slot->arena, sizeof *selling);
-    TRY(tenant_sweep_selling(slot->db, slot->config, selling));
+    TRY(tenant_sweep_selling(slot->db, slot->config, kind, selling));
     return fan_out(slot, selling);
 }
 

@@ -45,7 +45,8 @@ struct err tenant_sweep_lacking(struct pg *pg, const struct config *config, stru
     return ERR_NONE;
 }
 
-struct err tenant_sweep_selling(struct pg *pg, const struct config *config, struct tenant_ids *out)
+struct err tenant_sweep_selling(struct pg *pg, const struct config *config, const char *kind,
+                                struct tenant_ids *out)
 {
     TRY(PG_EXEC(pg,
                 "SELECT id FROM tenants t WHERE status = 'active'"
@@ -53,8 +54,10 @@ struct err tenant_sweep_selling(struct pg *pg, const struct config *config, stru
                 "  AND c.kind IN ('whop_api_key', 'whop_oauth') AND c.revoked_at IS NULL))"
                 " AND (EXISTS (SELECT FROM whop_plans p WHERE p.tenant_id = t.id)"
                 "  OR EXISTS (SELECT FROM credit_orders o WHERE o.tenant_id = t.id))"
-                " ORDER BY id LIMIT $1::integer",
-                pg_integer(TENANT_SWEEP_MAX), pg_flag(!text_is_empty(config->whop_api_key))));
+                " ORDER BY (SELECT max(r.started_at) FROM reconcile_runs r WHERE r.tenant_id = t.id"
+                "  AND r.kind = $3) NULLS FIRST, id LIMIT $1::integer",
+                pg_integer(TENANT_SWEEP_MAX), pg_flag(!text_is_empty(config->whop_api_key)),
+                pg_text(kind)));
     take_ids(pg, out);
     return ERR_NONE;
 }

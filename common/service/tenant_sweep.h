@@ -19,9 +19,10 @@ MUST_CHECK struct err tenant_sweep_expiring(struct pg *pg, const struct config *
 MUST_CHECK struct err tenant_sweep_lacking(struct pg *pg, const struct config *config,
                                            struct tenant_ids *out);
 
-/* Those that sell credits and whose books at Whop can be read. */
+/* Those that sell credits and whose books at Whop can be read; those first whose latest look of
+ * that kind (reconcile_runs.kind) is longest ago. */
 MUST_CHECK struct err tenant_sweep_selling(struct pg *pg, const struct config *config,
-                                           struct tenant_ids *out);
+                                           const char *kind, struct tenant_ids *out);
 
 /* What was left behind: events journalled while their tenant was being added, jobs parked for a
  * tenant that is active, because whoever put the others in again was interrupted. *moved: how many

@@ -310,6 +310,17 @@ def test_a_page_is_taken_once(shop, point):
     assert shop.balance() == 130 * CREDITS
 
 
+def test_many_tenants_have_their_turn(shop):
+    """More than are looked at in one go (500): the others come first the next time."""
+    shop.stack.sql("INSERT INTO tenants (slug, whop_company_id) SELECT 't' || n, 'biz_' || n FROM generate_series(1, 510) n")
+    shop.stack.sql("INSERT INTO whop_plans (tenant_id, whop_plan_id, plan_name, credits_amount)"
+                   " SELECT id, 'plan_x', 'x', 1 FROM tenants WHERE slug LIKE 't%%'")
+    for looked_at in (500, 511):
+        fire(shop, "credits.books")
+        shop.stack.eventually(lambda: shop.stack.sql(
+            "SELECT count(DISTINCT tenant_id) FROM reconcile_runs") == [(looked_at,)], 40)
+
+
 def test_the_proof_names_what_differs(shop):
     shop.stack.expect_errors("does not equal its ledger")
     order = shop.create()["order_id"]
