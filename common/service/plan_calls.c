@@ -22,6 +22,7 @@ struct wanted {
     int64_t trial_days;
     const char *visibility;
     const char *price; /* major units; NULL: none */
+    int64_t asked_ms;
     const char *actor;
     const char *reason;
 };
@@ -62,8 +63,8 @@ static void take_wanted(const struct order_work *work, struct wanted *out)
     char price[MONEY_TEXT_SIZE];
     *out = (struct wanted){
         .id = pg_get_integer(pg, 0, 0),
-        .state = text_of(work, 1),
-        .token = text_of(work, 2),
+        .state = arena_strdup(work->arena, pg_get(pg, 0, 1)),
+        .token = arena_strdup(work->arena, pg_get(pg, 0, 2)),
         .kind = kind_of(pg_get(pg, 0, 3)),
         .plan = {.id = text_of(work, 4),
                  .product = text_of(work, 5),
@@ -81,6 +82,7 @@ static void take_wanted(const struct order_work *work, struct wanted *out)
         .visibility = text_of(work, 8),
         .actor = text_of(work, 16),
         .reason = text_of(work, 17),
+        .asked_ms = pg_get_integer(pg, 0, 18),
     };
     if (out->plan.price_minor < 0)
         return;
@@ -94,7 +96,8 @@ static struct err load_wanted(const struct order_work *work, const char *request
     TRY(PG_EXEC(work->pg,
                 "SELECT id, state, token, kind, whop_plan_id, whop_product_id, period_days,"
                 " trial_days, visibility, plan_name, pack_id, credits_amount, price_cents,"
-                " currency, credits_when_free, proration_rule, actor, reason"
+                " currency, credits_when_free, proration_rule, actor, reason,"
+                " (extract(epoch FROM created_at) * 1000)::bigint"
                 " FROM whop_plan_requests WHERE tenant_id = $1 AND request_id = $2",
                 pg_integer(work->job->tenant), pg_text(request)));
     if (pg_rows(work->pg) == 0)
@@ -343,6 +346,24 @@ static const char *write_metadata(struct arena *arena, const char *token)
     return copy;
 }
 
+/* Answered with a 2xx that names nothing: it is made, and the list has it, or will have. */
+static struct err find_unnamed(struct calling *calling, struct whop_plan *made)
+{
+    const struct outbound_unknown unknown = {.since_ms = calling->wanted.asked_ms};
+    enum outbound_finding finding;
+    struct buf id = {0};
+    if (!text_is_empty(made->id))
+        return ERR_NONE;
+    struct err err = find_created(calling, &unknown, &finding, &id);
+    made->id = arena_strdup(calling->work->arena, buf_text(&id));
+    buf_close(&id);
+    TRY(err);
+    return finding == OUTBOUND_FOUND
+               ? ERR_NONE
+               : err_make(ERR_WHOP_NOT_FOUND, "Whop has made the plan without saying its id, and"
+                                              " its list does not show it");
+}
+
 static struct err call_create(struct calling *calling, const char **why)
 {
     const struct wanted *wanted = &calling->wanted;
@@ -373,6 +394,7 @@ static struct err call_create(struct calling *calling, const char **why)
     if (err.code == ERR_CALL_REFUSED)
         return refuse(calling, *why);
     TRY(err);
+    TRY(find_unnamed(calling, &made));
     return enter_all(calling, made.id, find_url(calling, &made));
 }
 
@@ -423,7 +445,7 @@ static struct err call_change(struct calling *calling, const char **why)
 
 struct err plan_whop_work(const struct order_work *work, const char *request, const char **why)
 {
-    struct calling calling = {.work = work, .request = request};
+    struct calling calling = {.work = work, .request = request, .wanted = {.state = ""}};
     *why = "";
     TRY(load_wanted(work, request, &calling.wanted));
     if (strcmp(calling.wanted.state, "requested") != 0) {

@@ -175,6 +175,18 @@ def test_found_behind_others(plans):
     assert plans.ends("r1")["plan"] == plans.made()[0] and len(plans.made()) == 1
 
 
+def test_an_answer_that_names_nothing(plans, stack):
+    """Whop says that it is made, and not which: the plan of our token is, and no other."""
+    plans.sim.rule(operation="plans.create", status=200, body="not JSON")
+    plans.sim.rule(operation="plans.list", status=503)
+    plans.run("create", *TERMS, "--request", "r1", "--wait", "0")
+    token, = stack.sql("SELECT token::text FROM whop_plan_requests")[0]
+    for plan, mark in (("plan_1", token), ("plan_2", token[:-1])):
+        plans.sim.put("plans", {"id": plan, "product": PRODUCT, "metadata": {"whopline_request": mark},
+                                "created_at": "2099-01-01T00:00:00.000Z"})
+    assert plans.up().ends("r1")["plan"] == "plan_1" and list(plans.here()) == ["plan_1"]
+
+
 # Commits: the call's row says sending, and then what came of it; the plan's entry here, with the request's end;
 # the job's own end.
 @pytest.mark.parametrize("point", ["before_call", "call_first_byte", "call_reply_lost", "after_call", "before_pg_commit",
