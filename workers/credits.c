@@ -9,6 +9,7 @@
 #include "runtime/worker.h"
 #include "service/order_whop.h"
 #include "service/payments.h"
+#include "service/plan_whop.h"
 
 #include <stdlib.h>
 
@@ -182,6 +183,15 @@ static struct err refund_call(struct slot *slot, const void *payload)
     return end(slot, why);
 }
 
+static struct err plan(struct slot *slot, const void *payload)
+{
+    const struct plan_call *call = payload;
+    const struct order_work work = work_of(slot);
+    const char *why;
+    TRY(plan_whop_work(&work, call->request, &why));
+    return end(slot, why);
+}
+
 /* Orders nobody has paid and holds nobody has ended. */
 static struct err expire(struct slot *slot, const void *payload)
 {
@@ -204,6 +214,7 @@ static const struct handler handlers[] = {
     {JOB_credits_dispute, .handle_batch = disputes},
     {JOB_credits_checkout, .handle = checkout},
     {JOB_credits_refund_call, .handle = refund_call},
+    {JOB_credits_plan, .handle = plan},
     {JOB_credits_expire, .handle = expire},
 };
 

@@ -326,13 +326,23 @@ class Whop:
     PLAN_INPUT = ("plan_type", "release_method", "billing_period", "currency", "trial_period_days", "expiration_days",
                   "stock", "unlimited_stock", "visibility", "title", "description", "internal_notes", "metadata")
 
-    def read_plan(self, body, call, key):
+    PLAN_WORDS = {"visibility": ("visible", "hidden", "archived", "quick_link"), "plan_type": ("renewal", "one_time"),
+                  "release_method": ("buy_now", "waitlist")}
+
+    def plan_terms(self, body):
         given = {name: body[name] for name in self.PLAN_INPUT if name in body}
         for name in ("initial_price", "renewal_price"):
             if name in body:
                 given[name] = amount(body[name], name)
         if len(given.get("title") or "") > 30:
             raise Refusal(400, "bad_request", "title is too long (maximum is 30 characters).")
+        for name, words in self.PLAN_WORDS.items():
+            if name in given and given[name] not in words:
+                raise Refusal(400, "bad_request", f"{name} must be one of {', '.join(words)}.")
+        return given
+
+    def read_plan(self, body, call, key):
+        given = self.plan_terms(body)
         given["product"] = body.get("product_id")
         if given["product"]:
             self.find("products", given["product"], key)
@@ -363,9 +373,7 @@ class Whop:
 
     def do_plans_update(self, request, call, key, version, wanted):
         body, plan = self.body_of(request), self.find("plans", wanted, key)
-        change = {name: body[name] for name in self.PLAN_INPUT if name in body}
-        change.update((name, amount(body[name], name)) for name in ("initial_price", "renewal_price") if name in body)
-        plan.update(change, updated_at=now())
+        plan.update(self.plan_terms(body), updated_at=now())
         self.record.effect(call, "plan.updated", wanted)
         return self.show("plans", plan, version)
 
