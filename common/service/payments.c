@@ -309,3 +309,17 @@ struct err payments_note_dispute_read(struct pg *pg, int64_t tenant, const struc
                    pg_integer(tenant), pg_text(event->dispute), pg_integer(event->occurred_ms),
                    pg_text(event->status));
 }
+
+struct err payments_note_dispute_alert(struct pg *pg, int64_t tenant, const struct event *event)
+{
+    return PG_EXEC(pg,
+                   "INSERT INTO credit_notices (tenant_id, audience, kind, about, owner_id, detail)"
+                   " VALUES ($1, 'admin', 'dispute_alert', $2, COALESCE($3, (SELECT whop_user_id"
+                   "   FROM payments WHERE tenant_id = $1 AND whop_payment_id = $4)),"
+                   "  jsonb_strip_nulls(jsonb_build_object('payment', $4::text, 'type', $5::text,"
+                   "   'amount', $6::text, 'currency', $7::text)))"
+                   " ON CONFLICT DO NOTHING",
+                   pg_integer(tenant), pg_text(event->dispute), pg_text_or_null(event->user),
+                   pg_text_or_null(event->payment), pg_text_or_null(event->status),
+                   pg_text_or_null(event->amount), pg_text_or_null(event->currency));
+}

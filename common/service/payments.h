@@ -33,5 +33,9 @@ MUST_CHECK struct err payments_note_dispute(struct pg *pg, int64_t tenant,
  * open, since what is read may be older than the latest event. */
 MUST_CHECK struct err payments_note_dispute_read(struct pg *pg, int64_t tenant,
                                                  const struct event *event);
+/* A card network's warning before a dispute: a notice to the admins, once, and nothing else. Its
+ * payment may be unknown, or not said. */
+MUST_CHECK struct err payments_note_dispute_alert(struct pg *pg, int64_t tenant,
+                                                  const struct event *event);
 
 #endif

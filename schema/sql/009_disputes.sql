@@ -1,8 +1,16 @@
--- Disputes in reconciliation.
+-- Disputes in reconciliation, and the warnings before them.
 
 ALTER TABLE reconcile_runs
     DROP CONSTRAINT reconcile_runs_kind_check,
     ADD CONSTRAINT reconcile_runs_kind_check CHECK (kind IN ('recent', 'window', 'by_hand', 'disputes'));
+
+ALTER TABLE credit_notices
+    DROP CONSTRAINT credit_notices_kind_check,
+    ADD CONSTRAINT credit_notices_kind_check
+        CHECK (kind IN ('payment_failed', 'dispute', 'review', 'dispute_alert'));
+
+-- Alerts are about themselves; who looks at a payment finds them by it.
+CREATE INDEX credit_notices_alerts ON credit_notices (tenant_id, (detail->>'payment')) WHERE kind = 'dispute_alert';
 
 ALTER TABLE disputes
     ADD COLUMN read_at timestamptz,         -- Whop's books have said the same as this row since
