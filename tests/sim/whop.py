@@ -11,7 +11,7 @@ import time
 
 from server import Reply
 from whop_data import Data, now
-from whop_shapes import ACCOUNT_NAMES, FLAT_MEMBERSHIPS, Shapes
+from whop_shapes import ACCOUNT_NAMES, FLAT_DISPUTES, FLAT_MEMBERSHIPS, Shapes
 
 BASE = "/api/v1/"
 NEWEST_UNSAID = "2025-01-01"
@@ -43,6 +43,8 @@ ROUTES = {
     ("POST", "payments/*/refund"): ("payments.refund", ("payment:manage", *PAYMENT)),
     ("GET", "refunds"): ("refunds.list", ("payment:basic:read",)),
     ("GET", "refunds/*"): ("refunds.get", ("payment:basic:read",)),
+    ("GET", "disputes"): ("disputes.list", ("payment:dispute:read",)),
+    ("GET", "disputes/*"): ("disputes.get", ("payment:dispute:read",)),
     ("POST", "checkout_configurations"): ("checkout_configurations.create", ("checkout_configuration:create",)),
     ("GET", "checkout_configurations"): ("checkout_configurations.list", ("checkout_configuration:basic:read",)),
     ("GET", "checkout_configurations/*"): ("checkout_configurations.get", ()),
@@ -258,7 +260,7 @@ class Whop:
         start = self.start_of(rows, request.one("after"))
         page = rows[start:start + first]
         show = getattr(self.shapes, kind)
-        more = {"listed": True} if kind == "refunds" else {}
+        more = {"listed": True} if kind in ("refunds", "disputes") else {}
         end = self.cursor(page[-1]) if page else None
         if self.settings["repeat_cursor"] and request.one("after"):
             end = request.one("after")
@@ -270,6 +272,8 @@ class Whop:
     def check_owner(kind, request, key, version):
         names = ["company_id"]
         if kind in ("memberships", "members") and version >= FLAT_MEMBERSHIPS:
+            names = ["account_id"]
+        elif kind == "disputes" and version >= FLAT_DISPUTES:
             names = ["account_id"]
         elif kind in ("products", "plans", "checkout_configurations") and version >= ACCOUNT_NAMES:
             names = ["account_id", "company_id"]

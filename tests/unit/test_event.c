@@ -86,7 +86,7 @@ static const struct event expected[BODY_COUNT] = {
     {V1("0016", AUG(50, 9, 0, 0)), KIND("dispute.updated"), .dispute = "dspt_T3stDispute01",
      PAYMENT, MEMBER, MONTHLY, MEMBERSHIP, USD("49.99"), .status = "lost"},
     {V1("0017", AUG(18, 9, 0, 0)), KIND("dispute_alert.created"), .dispute = "dspa_T3stAlert0001",
-     PAYMENT, MEMBER, MEMBERSHIP, USD("49.99")},
+     PAYMENT, MEMBER, MEMBERSHIP, USD("49.99"), .status = "dispute"},
     {V1("0018", AUG(10, 9, 0, 1)), KIND("invoice.created"), MARISOL, .status = "open"},
     {V1("0019", AUG(11, 9, 0, 0)), KIND("invoice.paid"), MARISOL, .status = "paid"},
     {V1("0020", AUG(25, 9, 0, 0)), KIND("invoice.past_due"), .status = "past_due"},
