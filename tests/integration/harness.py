@@ -30,7 +30,11 @@ import whop
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BIN = pathlib.Path(os.environ.get("WHOPLINE_BIN") or ROOT / "build/dev/bin")
+# Two things that a slow build needs more of. SLOW: patience, which costs nothing where all goes well.
+# PACE: time that has to pass before something happens (a lease, a call's time-out), which each test
+# that is about it waits for.
 SLOW = float(os.environ.get("WHOPLINE_TEST_SLOW") or 1)
+PACE = float(os.environ.get("WHOPLINE_TEST_PACE") or SLOW)
 # The names in the Procfile, in its order; NAME runs as whopline-NAME.
 PROCESSES = tuple(re.findall(r"^([\w-]+):", (ROOT / "Procfile").read_text(encoding="utf-8"), re.MULTILINE))
 SANITIZER = re.compile(r"(ERROR|WARNING): \w+Sanitizer|runtime error:|SUMMARY: \w+Sanitizer")
@@ -39,7 +43,7 @@ DIES_WITH_US = ["setpriv", "--pdeathsig", "KILL"]
 
 # Fast enough for a test to see several leases, sweeps and retries.
 SETTINGS = {
-    "LEASE_MS": int(1500 * SLOW), "READ_BLOCK_MS": 200, "SHUTDOWN_GRACE_MS": 5000,
+    "LEASE_MS": int(1500 * PACE), "READ_BLOCK_MS": 200, "SHUTDOWN_GRACE_MS": 5000,
     "BACKOFF_BASE_MS": 50, "BACKOFF_MAX_MS": 1000, "RELAY_SWEEP_MS": 100, "RELAY_STALE_MS": 2000,
     "HTTP_DRAIN_MS": 2000, "SLOTS": 4, "LOG_LEVEL": "info",
     "SCHEDULES_ENABLED": "off",  # what they cause has no worker in most tests
@@ -209,6 +213,14 @@ class Proc:
         self.asked = self.asked or number == signal.SIGTERM
         if self.running():
             self.popen.send_signal(number)
+
+    def heard(self, number):
+        """Waits until that signal has been delivered: a second one beside it would be none."""
+        def is_delivered():
+            status = pathlib.Path(f"/proc/{self.pid}/status").read_text(encoding="ascii")
+            waiting = [int(mask, 16) for mask in re.findall(r"^S[hi][dg]Pnd:\s*(\w+)", status, re.MULTILINE)]
+            return not any(mask >> number - 1 & 1 for mask in waiting)
+        eventually(is_delivered)
 
     def sigterm(self, wait=True):
         """Asks it to end; that must be with 0."""
