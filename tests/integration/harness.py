@@ -129,7 +129,7 @@ class Cluster:
         programs.sort(key=lambda path: int(path.split("/")[4]))
         self.bin_dir = os.path.dirname(programs[-1])
         self.folder = tempfile.mkdtemp(prefix="wl-pg-", dir="/tmp" if durable else roomy_folder())
-        self.settings = ["listen_addresses=", "max_connections=300", *([] if durable else self.FAST)]
+        self.settings = ["listen_addresses=", "max_connections=500", *([] if durable else self.FAST)]
         # PostgreSQL refuses to run as root; in a user namespace it is nobody, and on disk still us.
         self.user = ["unshare", "--user", "--map-user=65534", "--map-group=65534"] if os.geteuid() == 0 else []
         subprocess.run([*self.user, f"{self.bin_dir}/initdb", "-D", f"{self.folder}/data", "-A", "trust",
