@@ -53,7 +53,8 @@ class Account:
                     cursor.execute("SELECT 1 FROM credit_accounts WHERE id = %s FOR UPDATE", (self.id,))
                 futures = [threads.submit(self.ask, *question, link=link) for question, link in zip(questions, links)]
                 self.stack.eventually(lambda: self.stack.sql(
-                    "SELECT count(*) FROM pg_locks WHERE NOT granted")[0][0] > 0)
+                    """SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+                       AND wait_event_type = 'Lock'""") == [(len(links),)])
                 blocker.rollback()
                 return [future.result() for future in futures]
         finally:
