@@ -86,6 +86,8 @@ static struct err move(struct cli *cli, const struct given *given, enum credits_
     wish->actor = given_actor(cli, given);
     if (!err_failed(&err))
         err = credits_move(cli->pg, verb, wish, &reply);
+    if (wish->user != NULL)
+        err = given_keep_request(err, wish->request);
     if (!err_failed(&err) && !reply.done && strcmp(reply.result, "repeated") != 0)
         err = refuse(wish, &reply);
     if (!err_failed(&err))
