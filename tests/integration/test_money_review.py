@@ -2,9 +2,11 @@
 or could easily become one."""
 import re
 
+import psycopg2
 import pytest
 
-from ledger import USER, Shop, refund
+import whop
+from ledger import CREDITS, USER, Shop, paid, refund
 
 PAID_MS = 1_767_312_000_000
 
@@ -39,6 +41,22 @@ def test_a_refund_whose_request_may_be_lost_is_asked_for_once(stack):
     assert stack.sql("SELECT count(*) FROM credit_refund_requests") == [(1,)]
 
 
+@pytest.mark.parametrize("end, result", [("release", "released"), ("expire", "expired"), ("capture", "captured")])
+def test_a_hold_that_has_ended_is_not_held_again(stack, end, result):
+    """Who asks once more, not knowing, would work for nothing."""
+    shop = Shop(stack, ())
+    stack.sql("SELECT credits_adjust(%s, %s, 100, 'r', true, 'ada', 'to begin with')", (shop.tenant, USER))
+    hold = ("SELECT result FROM credits_hold(%s, %s, 10, 'h', 'work')", (whop.COMPANY, USER))
+    assert [stack.sql(*hold), stack.sql(*hold)] == [[("held",)], [("repeated",)]]
+    if end == "expire":
+        stack.sql("UPDATE credit_holds SET expires_at = '-infinity'")
+        stack.sql("SELECT credits_expire_holds(10)")
+    else:
+        stack.sql(f"SELECT credits_{end}(%s, 'h'{', 10' if end == 'capture' else ''})", (whop.COMPANY,))
+    assert stack.sql(*hold) == [(result,)]
+    assert "of a hold that has" in refused(stack, "credits", "hold", USER, "10", "--reason", "work", "--request", "h")
+
+
 def test_a_refund_by_the_id_of_another_is_refused(stack):
     """Else who asks would believe that it is on its way."""
     shop = Shop(stack, ())
@@ -48,3 +66,31 @@ def test_a_refund_by_the_id_of_another_is_refused(stack):
     for words in ((other, "--amount", "5.00"), (one, "--amount", "6.00"), (one,)):
         assert "use another" in refused(stack, "orders", "refund", *words, "--request", "r1", "--reason", "r", "--yes")
     assert stack.sql("SELECT count(*) FROM credit_refund_requests") == [(1,)]
+
+
+def test_K15_nothing_is_spent_without_a_reason(stack):
+    shop = Shop(stack, ())
+    stack.sql("SELECT credits_adjust(%s, %s, 100, 'r', true, 'ada', 'to begin with')", (shop.tenant, USER))
+    for verb in ("spend", "hold"):
+        assert stack.sql(f"SELECT result FROM credits_{verb}(%s, %s, 1, %s, '')", (whop.COMPANY, USER, verb)) == [("invalid",)]
+    with pytest.raises(psycopg2.errors.CheckViolation):
+        stack.sql("SELECT credits_post(1, 5, 'adjust', 'request', 'x', '', 'why')")
+    shop.check()
+
+
+def test_K15_nor_does_a_replica_change_the_ledger(stack):
+    """Triggers are not fired there, unless they are to be always."""
+    shop = Shop(stack)
+    shop.tell(paid())
+    for change in ("UPDATE credit_transactions SET amount = 1", "DELETE FROM credit_transactions", "TRUNCATE credit_transactions CASCADE"):
+        with pytest.raises(psycopg2.Error, match="append-only"):
+            stack.sql(f"SET session_replication_role = replica; {change}")
+    assert shop.ledger() == [("topup", CREDITS)]
+
+
+def test_only_those_who_are_allowed_call_what_moves_credits(stack):
+    """Functions are everybody's by default."""
+    assert stack.sql("""SELECT proname FROM pg_proc p, aclexplode(coalesce(proacl, acldefault('f', proowner))) a
+                        WHERE pronamespace = 'public'::regnamespace AND proname ~ '^(credits?|reconcile)_' AND a.grantee = 0""") == []
+    assert stack.sql("""SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace AND prosecdef
+                        AND NOT coalesce('search_path=public, pg_temp' = ANY (proconfig), false)""") == []
