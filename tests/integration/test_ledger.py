@@ -54,9 +54,11 @@ class History:
         for status in rng.choice((("pending", "succeeded"),) * 5 + (("pending", "failed"), ("pending", "succeeded", "failed"))):
             self.refunds[refund] = (amount, status)
             self.tell(rng, "refund", "refund.updated", refund=refund, amount=str(amount), status=status)
-        if self.paid and rng.random() < 0.4:
-            self.tell(rng, "payment_seen", "payment.refunded", status="paid",
-                      substatus="partially_refunded", refunded=str(self.refunded()))
+            if self.paid and rng.random() < 0.3:
+                back = self.refunded()
+                self.clock += 1
+                self.tell(rng, "payment_seen", "payment.refunded", status="paid", refunded=str(back),
+                          substatus="partially_refunded" if back else "succeeded")
 
     def dispute(self, rng):
         dispute = f"dspt_{self.payment}_{len(self.disputes)}"

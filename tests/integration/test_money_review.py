@@ -1,12 +1,14 @@
 """Ways in which money or credits could get lost, be given twice or be given for nothing: each was one,
 or could easily become one."""
+import itertools
 import re
+import time
 
 import psycopg2
 import pytest
 
 import whop
-from ledger import CREDITS, USER, Shop, paid, refund
+from ledger import CREDITS, TOTAL, USER, Shop, paid, refund, seen
 
 PAID_MS = 1_767_312_000_000
 
@@ -15,6 +17,53 @@ def refused(stack, *args):
     done = stack.cli(*args, check=False)
     assert done.returncode == 1 and done.stdout == "", (args, done)
     return done.stderr
+
+
+# ---- refunds that do not happen after all
+
+def test_a_refund_that_fails_after_the_payment_has_told_of_it(stack):
+    """The customer has not got his money back: nor are his credits taken, whatever came first."""
+    shop = Shop(stack)
+    orders = dict(enumerate(itertools.permutations(range(4))))
+    news = {n: [refund(f"pay_{n}", "5.00"), seen(f"pay_{n}", refunded="5.00", substatus="partially_refunded"),
+                refund(f"pay_{n}", "5.00", status="failed"), paid(f"pay_{n}")] for n in orders}
+    for turn in range(4):
+        shop.tell_at_once(*[news[n][order[turn]] for n, order in orders.items()])
+    wrong = {order: shop.ledger(f"pay_{n}") for n, order in orders.items()
+             if sum(credits for _, credits in shop.ledger(f"pay_{n}")) != CREDITS}
+    assert not wrong, wrong
+
+
+def test_a_payment_tells_that_less_has_gone_back_than_it_said(stack):
+    """Nothing else is known: neither the refund, nor that it failed."""
+    shop = Shop(stack)
+    now = time.time()
+    part = {"substatus": "partially_refunded"}
+    shop.tell(paid(at=now - 8000), seen(refunded="5.00", at=now - 7200, **part))
+    assert shop.balance() == 50
+    shop.tell(seen(refunded="0", at=now - 7900), seen(refunded="0", at=now - 7199))
+    assert shop.balance() == 50  # older; or of a clock that is a little ahead
+    shop.tell(seen(refunded="0", at=now - 3600), seen(refunded="5.00", at=now - 7100, **part))
+    assert shop.ledger() == [("topup", CREDITS), ("refund", -50), ("refund_reversal", 50)]
+    shop.tell(seen(refunded="2.50", at=now, **part), seen(refunded="2.50", at=now, **part), seen(refunded="2.00", at=now, **part))
+    assert shop.balance() == 75
+
+
+def test_a_nought_beside_a_dispute_takes_no_refund_back(stack):
+    """What Whop has refunded of itself may have no amount; later states do not speak of it."""
+    shop = Shop(stack)
+    shop.tell(paid(), seen(substatus="auto_refunded", refunded="0"), seen(substatus="dispute_needs_response", refunded="0"))
+    assert shop.balance() == 0
+
+
+# ---- the same thing written in another way
+
+def test_currencies_are_the_same_in_any_case(stack):
+    shop = Shop(stack)
+    order = shop.order(credits=77, price=TOTAL, own_price=True, currency="USD")
+    shop.tell(paid(order_id=order, currency="USD"), refund(amount="5.00", currency="usd"))
+    shop.tell(paid("pay_2"), refund("pay_2", amount="5.00", currency="Usd"))
+    assert shop.reviews() == [] and shop.balance() == 77 - 38 + 50
 
 
 # ---- by hand
