@@ -96,6 +96,93 @@ CREATE FUNCTION credits_word_counts(old numeric, old_at timestamptz, new numeric
         OR new_at > COALESCE(old_at, '-infinity') + CASE WHEN new > old THEN interval '-2 minutes'
                                                          WHEN new < old THEN interval '2 minutes' ELSE interval '0' END);
 
+CREATE OR REPLACE FUNCTION credits_decide(p_ids bigint[]) RETURNS SETOF credits_decision
+    LANGUAGE sql STABLE AS $$
+    WITH known AS (
+        SELECT p.*, o.id AS o_id, o.state AS o_state, o.account_id AS o_account, o.own_price, o.credits_amount,
+               o.plan_id AS o_plan, o.price AS o_price,
+               -- Agreed for this price, not for whatever payment names the order.
+               COALESCE(p.amount < o.price, true) OR p.currency IS DISTINCT FROM lower(o.currency) AS other_price,
+               -- Credited by hand: this may be the money for that, or a further purchase. Asked once of an
+               -- order; renewals are none of its.
+               o.whop_payment_id IS NULL
+                   AND o.state IN ('credited', 'partially_refunded', 'refunded', 'disputed', 'reversed')
+                   AND COALESCE(p.billing_reason NOT IN ('subscription_cycle', 'subscription_update'), true)
+                   AND NOT EXISTS (SELECT FROM payments q
+                                   WHERE q.order_id = o.id AND q.id <> p.id AND q.granted IS NOT NULL) AS by_hand,
+               -- An order at a price of nothing is for one payment of nothing, however often its address is opened.
+               o.own_price AND p.amount = 0 AND (o.whop_payment_id <> p.whop_payment_id OR row_number() OVER (
+                   PARTITION BY o.id, p.amount = 0 ORDER BY p.paid_at, p.whop_payment_id) > 1) AS gift_again,
+               plan.id AS plan, plan.credits_amount AS plan_credits, plan.credits_when_free, plan.proration_rule,
+               COALESCE(p.billing_reason = 'subscription_update' AND plan.proration_rule = 'difference', false) AS prorates,
+               COALESCE(s.credits_enabled, true) AS enabled,
+               COALESCE(p.assigned_to, NULLIF(p.whop_user_id, ''),
+                        CASE WHEN s.email_match AND mail.hits = 1 THEN mail.owner END) AS found_owner
+        FROM payments p
+        LEFT JOIN credit_settings s ON s.tenant_id = p.tenant_id
+        LEFT JOIN LATERAL (
+            SELECT o.* FROM credit_orders o WHERE o.tenant_id = p.tenant_id
+                AND (o.id = credits_uuid(p.order_ref) OR o.whop_checkout_id = p.whop_checkout_id)
+            ORDER BY o.id = credits_uuid(p.order_ref) DESC LIMIT 1) o ON true
+        LEFT JOIN LATERAL (
+            SELECT w.* FROM whop_plans w WHERE w.tenant_id = p.tenant_id
+                AND (w.whop_plan_id = p.whop_plan_id OR w.pack_id = p.pack_id)
+                AND w.valid_from <= COALESCE(p.paid_at, p.version_at) AND COALESCE(p.paid_at, p.version_at) < w.valid_to
+            ORDER BY COALESCE(w.whop_plan_id = p.whop_plan_id, false) DESC, w.valid_from DESC LIMIT 1) plan ON true
+        LEFT JOIN LATERAL (
+            SELECT count(*) AS hits, min(a.owner_id) AS owner FROM credit_accounts a
+            WHERE a.tenant_id = p.tenant_id AND a.email_norm = p.email_norm) mail ON true
+        WHERE p.id = ANY (p_ids)
+    ), worth AS MATERIALIZED ( -- or its subqueries would be asked for each place that uses them
+        SELECT k.*,
+               CASE WHEN k.assigned_credits IS NOT NULL THEN k.assigned_credits
+                    WHEN k.own_price AND k.assigned_to IS NULL THEN k.credits_amount
+                    ELSE k.plan_credits END AS full_credits,
+               CASE WHEN k.prorates THEN (
+                SELECT w.credits_amount FROM payments q JOIN whop_plans w ON w.id = q.plan_id
+                WHERE q.tenant_id = k.tenant_id AND q.whop_membership_id = k.whop_membership_id AND q.granted > 0
+                    AND q.id <> k.id AND COALESCE(q.paid_at, q.version_at) <= COALESCE(k.paid_at, k.version_at)
+                ORDER BY COALESCE(q.paid_at, q.version_at) DESC LIMIT 1) END AS before_credits,
+               -- The difference to what is not decided yet is not known yet.
+               k.prorates AND EXISTS (SELECT FROM payments q
+                WHERE q.tenant_id = k.tenant_id AND q.whop_membership_id = k.whop_membership_id AND q.was_paid
+                    AND q.granted IS NULL AND COALESCE(q.decision, 'proration') = 'proration'
+                    AND COALESCE(q.paid_at, q.version_at) < COALESCE(k.paid_at, k.version_at)) AS must_wait
+        FROM known k
+    ), said AS (
+        SELECT w.*,
+               CASE WHEN NOT w.enabled AND w.assigned_to IS NULL THEN 'credits_off'
+                    WHEN w.o_state = 'cancelled' AND w.assigned_to IS NULL THEN 'order_cancelled'
+                    WHEN w.full_credits IS NULL THEN 'unknown_plan'
+                    WHEN w.o_id IS NULL AND w.found_owner IS NULL THEN 'unknown_user'
+                    WHEN w.assigned_credits IS NOT NULL THEN 'granted'
+                    WHEN w.amount_text IS NOT NULL AND w.amount IS NULL THEN 'odd_amount'
+                    WHEN w.own_price AND w.other_price AND w.assigned_to IS NULL THEN 'other_price'
+                    WHEN w.full_credits = 0 THEN 'sells_no_credits'
+                    WHEN w.amount = 0 AND NOT COALESCE(w.credits_when_free, false) AND NOT COALESCE(w.own_price AND w.o_price = 0, false)
+                        THEN 'free_payment'
+                    WHEN w.billing_reason = 'subscription_update' AND w.proration_rule = 'none' THEN 'proration_none'
+                    WHEN w.prorates AND (w.before_credits IS NULL OR w.must_wait) THEN 'proration'
+                    WHEN w.prorates AND w.full_credits <= w.before_credits THEN 'proration_none'
+                    WHEN w.billing_reason = 'subscription_update' AND w.proration_rule IS NULL AND w.assigned_to IS NULL
+                        THEN 'proration'
+                    WHEN (w.by_hand OR w.gift_again) AND w.assigned_to IS NULL THEN 'order_credited'
+                    ELSE 'granted' END AS verdict
+        FROM worth w
+    )
+    SELECT s.id, s.verdict,
+           CASE WHEN s.verdict = 'granted' THEN
+                    CASE WHEN s.prorates AND s.assigned_credits IS NULL THEN s.full_credits - s.before_credits
+                         ELSE s.full_credits END
+                WHEN s.verdict IN ('credits_off', 'sells_no_credits', 'free_payment', 'proration_none') THEN 0 END,
+           CASE WHEN s.assigned_to IS NOT NULL THEN s.assigned_to WHEN s.o_id IS NULL THEN s.found_owner END,
+           s.o_id, CASE WHEN s.assigned_to IS NULL THEN s.o_account END, s.plan,
+           NULLIF(concat_ws(' ',
+               CASE WHEN s.credits_claimed <> '' AND s.credits_claimed <> s.full_credits::text THEN 'metadata_mismatch' END,
+               CASE WHEN s.o_plan <> s.plan THEN 'other_plan_than_ordered' END), '')
+    FROM said s
+$$;
+
 CREATE OR REPLACE FUNCTION credits_settle(p_tenants bigint[], p_payments text[], p_actor text)
     RETURNS TABLE (tenant_id bigint, whop_payment_id text, decision text, credits bigint, is_new boolean)
     LANGUAGE plpgsql
@@ -252,6 +339,95 @@ BEGIN
                                   'dispute lost', d.event_id);
     END IF;
     PERFORM credits_move_order(p, NULLIF(d.phase, 'warning'), v_target, p_actor);
+END $$;
+
+-- ---- orders and the review list
+
+CREATE OR REPLACE FUNCTION credits_conclude(p_ids bigint[], p_actor text) RETURNS void
+    LANGUAGE plpgsql AS $$
+DECLARE
+    p payments;
+BEGIN
+    FOR p IN SELECT q.* FROM payments q JOIN credit_orders o ON o.id = q.order_id
+        WHERE q.id = ANY (p_ids) AND q.granted > 0 AND q.assigned_to IS NULL
+            -- One that has been credited by hand stays as it is.
+            AND o.completed_at IS NULL AND COALESCE(o.whop_payment_id = q.whop_payment_id, true)
+        ORDER BY q.id
+    LOOP
+        UPDATE credit_orders SET whop_payment_id = p.whop_payment_id, paid_at = COALESCE(p.paid_at, p.version_at),
+            completed_at = whopline_now(), completed_by = p_actor
+            WHERE id = p.order_id AND completed_at IS NULL;
+        IF FOUND THEN -- two payments of one batch: the first is the order's
+            PERFORM credit_orders_move(p.order_id, 'paid', 'paid', p_actor, 'paid by ' || p.whop_payment_id, p.event_id);
+            PERFORM credit_orders_move(p.order_id, 'credited', 'paid', p_actor, p.granted || ' credits', p.event_id);
+        END IF;
+    END LOOP;
+    WITH listed AS (
+        INSERT INTO credit_review AS old (tenant_id, whop_payment_id, reason, event_id)
+            SELECT q.tenant_id, q.whop_payment_id, q.decision, q.event_id FROM payments q
+            WHERE q.id = ANY (p_ids) AND q.granted IS NULL AND q.decision IS NOT NULL ORDER BY 1, 2
+            ON CONFLICT (tenant_id, whop_payment_id) DO UPDATE SET reason = EXCLUDED.reason, event_id = EXCLUDED.event_id,
+                -- What was put aside as not paid is undecided again once it is.
+                state = 'open', handled_by = NULL, handled_at = NULL
+                WHERE (old.state, old.reason) <> ('open', EXCLUDED.reason)
+            RETURNING tenant_id, whop_payment_id, reason)
+    INSERT INTO credit_notices (tenant_id, audience, kind, about, detail)
+        SELECT tenant_id, 'admin', 'review', whop_payment_id, jsonb_build_object('reason', reason) FROM listed
+        ON CONFLICT DO NOTHING;
+    UPDATE credit_review r SET state = 'assigned', handled_by = p_actor, handled_at = whopline_now()
+        FROM payments q WHERE q.id = ANY (p_ids) AND q.granted IS NOT NULL AND r.tenant_id = q.tenant_id
+            AND r.whop_payment_id = q.whop_payment_id AND r.state = 'open';
+END $$;
+
+-- Nobody gets credits for it: that is decided then, also for reconciliation. A refund that nobody could
+-- measure is put aside, the payment stays as it was decided. One of an order that was credited by hand is
+-- the money for that: its refunds and disputes take back what was given.
+CREATE OR REPLACE FUNCTION credits_review_dismiss(p_tenant bigint, p_payment text, p_actor text, p_note text)
+    RETURNS credits_deed
+    LANGUAGE plpgsql AS $$
+DECLARE
+    p payments;
+    o credit_orders;
+    v_reason text;
+BEGIN
+    SELECT * INTO p FROM payments WHERE tenant_id = p_tenant AND whop_payment_id = p_payment FOR NO KEY UPDATE;
+    UPDATE credit_review SET state = 'dismissed', handled_by = p_actor, handled_at = whopline_now(), note = p_note
+        WHERE tenant_id = p_tenant AND whop_payment_id = p_payment AND state = 'open'
+            AND (p.granted IS NULL OR reason = 'odd_refund') RETURNING reason INTO v_reason;
+    IF NOT FOUND THEN
+        RETURN credits_review_tell(p_tenant, p_payment, 'not_open');
+    END IF;
+    IF v_reason = 'order_credited' THEN
+        UPDATE credit_orders SET whop_payment_id = p_payment WHERE id = p.order_id AND whop_payment_id IS NULL
+            RETURNING * INTO o;
+    END IF;
+    IF o.id IS NULL THEN
+        UPDATE payments SET granted = 0, decision = 'dismissed' WHERE id = p.id AND was_paid AND granted IS NULL;
+    ELSE
+        UPDATE payments SET granted = o.credits_amount, decision = 'credited_by_hand', account_id = o.account_id
+            WHERE id = p.id;
+        PERFORM credits_settle(ARRAY[p_tenant], ARRAY[p_payment], p_actor);
+    END IF;
+    RETURN credits_review_tell(p_tenant, p_payment, 'dismissed');
+END $$;
+
+CREATE OR REPLACE FUNCTION credits_review_reopen(p_tenant bigint, p_payment text, p_actor text, p_note text)
+    RETURNS credits_deed
+    LANGUAGE plpgsql AS $$
+DECLARE
+    p payments;
+BEGIN
+    SELECT * INTO p FROM payments WHERE tenant_id = p_tenant AND whop_payment_id = p_payment FOR NO KEY UPDATE;
+    UPDATE credit_review SET state = 'open', handled_by = NULL, handled_at = NULL, note = p_note
+        WHERE tenant_id = p_tenant AND whop_payment_id = p_payment AND state = 'dismissed';
+    IF NOT FOUND THEN
+        RETURN credits_review_tell(p_tenant, p_payment, 'not_dismissed');
+    END IF;
+    UPDATE credit_orders SET whop_payment_id = NULL
+        WHERE id = p.order_id AND whop_payment_id = p_payment AND p.decision = 'credited_by_hand';
+    UPDATE payments SET granted = NULL, decision = NULL WHERE id = p.id AND decision IN ('dismissed', 'credited_by_hand');
+    PERFORM credits_settle(ARRAY[p_tenant], ARRAY[p_payment], p_actor);
+    RETURN credits_review_tell(p_tenant, p_payment, 'reopened');
 END $$;
 
 -- As 007 has it: nobody runs these but whom they are granted to, and those that run with the rights of

@@ -1,5 +1,6 @@
 """Ways in which money or credits could get lost, be given twice or be given for nothing: each was one,
 or could easily become one."""
+import concurrent.futures
 import itertools
 import re
 import time
@@ -7,8 +8,9 @@ import time
 import psycopg2
 import pytest
 
+import harness
 import whop
-from ledger import CREDITS, TOTAL, USER, Shop, paid, refund, seen
+from ledger import CREDITS, PLAN, TOTAL, USER, Shop, dispute, paid, refund, seen
 
 PAID_MS = 1_767_312_000_000
 
@@ -17,6 +19,23 @@ def refused(stack, *args):
     done = stack.cli(*args, check=False)
     assert done.returncode == 1 and done.stdout == "", (args, done)
     return done.stderr
+
+
+def at_once(stack, statements, lock):
+    """Each statement on a connection of its own; all of them wait for one lock before they begin."""
+    links = [harness.connect(stack.pg_sockets, stack.database) for _ in (*statements, lock)]
+    try:
+        links[-1].autocommit = False
+        links[-1].cursor().execute(*lock)
+        with concurrent.futures.ThreadPoolExecutor(len(statements)) as threads:
+            futures = [threads.submit(link.cursor().execute, *statement) for link, statement in zip(links, statements)]
+            stack.eventually(lambda: stack.sql("SELECT count(*) FROM pg_locks WHERE NOT granted")[0][0] >= len(statements))
+            links[-1].rollback()
+            for future in futures:
+                future.result()
+    finally:
+        for link in links:
+            link.close()
 
 
 # ---- refunds that do not happen after all
@@ -54,6 +73,139 @@ def test_a_nought_beside_a_dispute_takes_no_refund_back(stack):
     shop = Shop(stack)
     shop.tell(paid(), seen(substatus="auto_refunded", refunded="0"), seen(substatus="dispute_needs_response", refunded="0"))
     assert shop.balance() == 0
+
+
+# ---- the review list: nothing on it that cannot be ended, nothing missing from it
+
+def test_an_odd_refund_is_put_aside_by_an_operator(stack):
+    shop = Shop(stack)
+    shop.tell(paid(), refund(amount="1e2"))
+    assert shop.reviews() == ["odd_refund"]
+    stack.cli("credits", "review", "dismiss", "pay_1", "--reason", "settled by hand")
+    assert shop.reviews() == [] and shop.payment("decision") == "granted" and shop.balance() == CREDITS
+    assert "already done" in refused(stack, "credits", "review", "dismiss", "pay_1", "--reason", "again")
+    stack.cli("credits", "review", "reopen", "pay_1", "--reason", "not quite")
+    assert shop.reviews() == ["odd_refund"] and shop.payment("decision") == "granted"
+
+
+def test_put_aside_as_not_paid_and_then_paid_for_what_nobody_knows(stack):
+    """It is money now: somebody has to see it."""
+    shop = Shop(stack)
+    shop.tell(paid(status="open", substatus="pending", plan="plan_unheard_of"))
+    stack.cli("credits", "review", "dismiss", "pay_1", "--reason", "not paid")
+    assert shop.reviews() == []
+    shop.tell(paid(plan="plan_unheard_of"))
+    assert shop.reviews() == ["unknown_plan"]
+    stack.cli("credits", "review", "dismiss", "pay_1", "--reason", "another product of ours")
+    shop.tell(paid(plan="plan_unheard_of"), seen(plan="plan_unheard_of"))
+    assert shop.reviews() == [] and shop.payment("decision") == "dismissed"
+
+
+# ---- orders that have had their credits
+
+def approved(shop, **more):
+    order = shop.order(state="requested", method="manual", **more)
+    shop.stack.cli("orders", "approve", order)
+    assert shop.balance() == CREDITS
+    return order
+
+
+def test_an_order_credited_by_hand_is_paid_at_whop(stack):
+    """The payment may be the one that was trusted to come: a person says whether it is for more."""
+    shop = Shop(stack)
+    order = approved(shop)
+    shop.tell(paid(order_id=order))
+    assert shop.reviews() == ["order_credited"] and shop.balance() == CREDITS
+    shop.tell_at_once(paid(order_id=order), seen(order_id=order))
+    assert shop.reviews() == ["order_credited"] and shop.balance() == CREDITS
+    stack.cli("credits", "review", "dismiss", "pay_1", "--reason", "that is what the order was for")
+    shop.tell(seen(order_id=order))
+    assert shop.balance() == CREDITS and shop.order_is(order) == ("credited", "paid", "pay_1")
+    shop.tell(paid("pay_2", order_id=order))  # asked once of an order: this one is a further purchase
+    assert shop.balance() == 2 * CREDITS
+
+
+def test_the_money_for_what_was_credited_by_hand_goes_back(stack):
+    """Then so do the credits; and the operator may think again at any time."""
+    shop = Shop(stack)
+    order = approved(shop)
+    shop.tell(paid(order_id=order), refund(amount="2.50"))
+    assert shop.balance() == CREDITS
+    stack.cli("credits", "review", "dismiss", "pay_1", "--reason", "that is what the order was for")
+    assert shop.balance() == 75 and shop.order_is(order)[0] == "partially_refunded"
+    for _ in range(2):
+        stack.cli("credits", "review", "reopen", "pay_1", "--reason", "or was it")
+        assert shop.reviews() == ["order_credited"] and shop.order_is(order)[2] is None
+        stack.cli("credits", "review", "dismiss", "pay_1", "--reason", "it was")
+    assert shop.balance() == 75
+    shop.tell(dispute(status="lost"))
+    assert shop.balance() == 0 and shop.order_is(order) == ("reversed", "disputed", "pay_1")
+    shop.check()
+
+
+def test_an_order_credited_by_hand_is_paid_at_whop_for_more(stack):
+    shop = Shop(stack)
+    order = approved(shop)
+    shop.tell(paid(order_id=order))
+    stack.cli("credits", "review", "assign", "pay_1", "--user", USER)
+    shop.check()
+    assert shop.balance() == 2 * CREDITS
+    shop.tell(refund(amount="5.00"))
+    assert shop.balance() == CREDITS + 50
+
+
+def test_renewals_that_name_an_order_credited_elsewhere_are_granted(stack):
+    """As those of a subscription whose order has been imported: no review for each month."""
+    shop = Shop(stack)
+    order = approved(shop)
+    shop.tell_at_once(*[paid(f"pay_{n}", order_id=order, membership="mem_1", billing_reason="subscription_cycle") for n in range(3)])
+    assert stack.sql("SELECT count(*) FROM credit_review") == [(0,)] and shop.balance() == 4 * CREDITS
+
+
+def test_approved_by_hand_and_paid_at_whop_at_once(stack):
+    """Whoever is first: the order's credits are given once without a person's word."""
+    shop = Shop(stack, ())
+    for n in range(6):
+        user, payment = f"user_{n}", f"pay_{n}"
+        order = shop.order(state="requested", method="manual", user=user)
+        stack.sql("""INSERT INTO payments (tenant_id, whop_payment_id, whop_user_id, whop_plan_id, order_ref, status, was_paid, amount,
+                       amount_text, currency, version_at, event_id) VALUES (%s, %s, %s, %s, %s, 'paid', true, 10, '10', 'usd', now(), 'e')""",
+                  (shop.tenant, payment, user, PLAN, order))
+        settle = ("SELECT credits_settle(ARRAY[%s]::bigint[], ARRAY[%s], 'whopline-credits')", (shop.tenant, payment))
+        approve = ("SELECT credit_orders_approve(%s, 'ada', '')", (order,))
+        at_once(stack, [settle, approve] if n % 2 else [approve, settle],
+                ("SELECT 1 FROM credit_orders WHERE id = %s FOR UPDATE", (order,)))
+        shop.check()
+        assert shop.balance(user) == CREDITS and shop.order_is(order)[0] == "credited"
+
+
+def test_the_checkout_of_a_gift_is_good_for_one(stack):
+    """An order at its own price of nothing: its address gives no credits each time it is opened."""
+    shop = Shop(stack)
+    order = shop.order(credits=5000, price="0", own_price=True, whop_checkout_id="ch_gift")
+    gift = {"plan": "plan_inline", "amount": "0", "checkout": "ch_gift"}
+    shop.tell_at_once(paid("pay_1", order_id=order, **gift), paid("pay_2", order_id=order, **gift))
+    shop.tell(paid("pay_3", user="user_2", **gift))
+    assert stack.sql("SELECT sum(credits) FROM credit_transactions") == [(5000,)]
+    assert stack.sql("SELECT reason FROM credit_review WHERE state = 'open'") == [("order_credited",)] * 2
+
+
+def test_an_own_price_is_in_its_currency(stack):
+    """An amount whose currency nobody has told could be of any."""
+    shop = Shop(stack)
+    order = shop.order(credits=1_000_000, price="900", own_price=True)
+    shop.tell(paid(order_id=order, amount="900", currency=None))
+    assert shop.ledger() == [] and shop.reviews() == ["other_price"]
+    shop.tell(seen(order_id=order, amount="900"))
+    assert shop.ledger() == [("topup", 1_000_000)]
+
+
+def test_an_imported_order_that_waits_for_its_payment(stack):
+    """It came with the payment's id, and follows the payment then."""
+    shop = Shop(stack)
+    order = shop.order(whop_payment_id="pay_1")
+    shop.tell(paid(order_id=order), refund())
+    assert shop.order_is(order) == ("refunded", "refunded", "pay_1") and shop.history(order) == ["paid", "credited", "refunded"]
 
 
 # ---- the same thing written in another way
