@@ -430,6 +430,140 @@ BEGIN
     RETURN credits_review_tell(p_tenant, p_payment, 'reopened');
 END $$;
 
+-- ---- what another system knew
+
+-- Exact, or refused: numeric takes NaN and exponents, and rounds.
+CREATE FUNCTION credits_import_price(given text) RETURNS numeric
+    LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    IF given !~ '^[0-9]{1,12}(\.[0-9]{1,6})?$' THEN
+        RAISE EXCEPTION 'the price "%" is no plain amount: up to 12 digits, and a fraction of up to 6 or none',
+            left(given, 40);
+    END IF;
+    RETURN given::numeric;
+END $$;
+
+CREATE OR REPLACE FUNCTION credits_import_payment(p_account bigint, p_payment text, p_order uuid, p_credits bigint,
+                                       p_amount numeric, p_currency text, p_at timestamptz) RETURNS void
+    LANGUAGE plpgsql AS $$
+DECLARE
+    a credit_accounts;
+    p payments;
+BEGIN
+    SELECT * INTO STRICT a FROM credit_accounts WHERE id = p_account;
+    SELECT * INTO p FROM payments WHERE tenant_id = a.tenant_id AND whop_payment_id = p_payment FOR NO KEY UPDATE;
+    IF p.granted IS NOT NULL AND p.decision <> 'imported' THEN
+        RAISE EXCEPTION 'payment % has been decided here already (%)', p_payment, p.decision;
+    END IF;
+    -- One that was taken back there stands for nothing, beside its order or its transactions.
+    IF p.granted IS NOT NULL AND p.account_id = p_account AND 0 IN (p.granted, p_credits) THEN
+        UPDATE payments SET order_id = COALESCE(order_id, p_order) WHERE id = p.id;
+        RETURN;
+    END IF;
+    IF p.granted IS NOT NULL AND (p.account_id <> p_account OR p.granted <> p_credits) THEN
+        RAISE EXCEPTION 'payment % stands for % credits of another row or user', p_payment, p.granted;
+    END IF;
+    IF p_amount IS NULL AND p.amount IS NULL THEN
+        RAISE EXCEPTION 'payment % needs its price: refunds are measured by it', p_payment;
+    END IF;
+    INSERT INTO payments AS old (tenant_id, whop_payment_id, whop_user_id, status, was_paid, granted, decision, account_id,
+                                 order_id, amount, amount_text, currency, paid_at, version_at, event_id)
+        VALUES (a.tenant_id, p_payment, a.owner_id, 'paid', true, p_credits, 'imported', p_account, p_order, p_amount,
+                p_amount::text, p_currency, p_at, p_at, 'import')
+        ON CONFLICT (tenant_id, whop_payment_id) DO UPDATE SET was_paid = true, granted = p_credits,
+            decision = 'imported', account_id = p_account, order_id = COALESCE(old.order_id, p_order),
+            amount = COALESCE(old.amount, p_amount), amount_text = COALESCE(old.amount_text, p_amount::text),
+            currency = COALESCE(old.currency, p_currency);
+    UPDATE credit_review SET state = 'assigned', handled_by = 'import', handled_at = whopline_now()
+        WHERE tenant_id = a.tenant_id AND whop_payment_id = p_payment AND state = 'open';
+END $$;
+
+CREATE OR REPLACE FUNCTION credits_import_order(p_tenant bigint, r jsonb, p_actor text) RETURNS text
+    LANGUAGE plpgsql AS $$
+DECLARE
+    v_id uuid := COALESCE(credits_uuid(r->>'id'), md5(p_tenant || '/' || (r->>'id'))::uuid);
+    v_account bigint := credits_open_account(p_tenant, r->>'user');
+    v_state text := CASE lower(r->>'state') WHEN 'pending' THEN 'requested' WHEN 'approved' THEN 'credited'
+                         WHEN 'completed' THEN 'credited' WHEN 'rejected' THEN 'cancelled' ELSE lower(r->>'state') END;
+    v_method text := lower(COALESCE(r->>'payment_method', 'manual'));
+    v_at timestamptz := COALESCE((r->>'created_at')::timestamptz, whopline_now());
+    v_done timestamptz := COALESCE((r->>'completed_at')::timestamptz, v_at);
+    v_ended boolean := v_state NOT IN ('requested', 'created', 'checkout_open', 'failed');
+    v_paid boolean := v_state IN ('credited', 'partially_refunded', 'refunded', 'disputed', 'reversed');
+    v_price numeric := credits_import_price(r->>'price');
+    o credit_orders;
+BEGIN
+    SELECT * INTO o FROM credit_orders WHERE id = v_id;
+    IF FOUND THEN
+        IF o.account_id = v_account AND o.credits_amount = (r->>'credits')::bigint THEN
+            RETURN 'same';
+        END IF;
+        RAISE EXCEPTION 'order % is there already, of another user or with other credits', r->>'id';
+    END IF;
+    IF v_state = 'requested' AND EXISTS (SELECT FROM credit_orders WHERE account_id = v_account AND state = 'requested') THEN
+        RAISE EXCEPTION 'user % has an open manual order already', r->>'user';
+    END IF;
+    INSERT INTO credit_orders (id, tenant_id, account_id, plan_id, plan_name, whop_plan_id, credits_amount, own_price, price,
+                               currency, payment_method, payment_status, state, whop_payment_id, whop_checkout_id,
+                               requested_by, completed_by, completed_at, paid_at, notes, created_at)
+        SELECT v_id, p_tenant, v_account, w.id, COALESCE(r->>'plan_name', w.plan_name, r->>'plan', ''), r->>'plan',
+               (r->>'credits')::bigint, true, COALESCE(v_price, 0), lower(COALESCE(r->>'currency', 'usd')),
+               v_method, CASE v_state WHEN 'credited' THEN 'paid' WHEN 'paid' THEN 'paid' WHEN 'failed' THEN 'failed'
+                              WHEN 'reversed' THEN 'disputed' WHEN 'disputed' THEN 'disputed' WHEN 'refunded' THEN 'refunded'
+                              WHEN 'partially_refunded' THEN 'partially_refunded' ELSE 'pending' END,
+               v_state, r->>'payment', r->>'checkout', r->>'user',
+               CASE WHEN v_ended THEN COALESCE(r->>'completed_by', 'import') END,
+               CASE WHEN v_ended THEN v_done END, CASE WHEN v_paid THEN v_done END, COALESCE(r->>'notes', ''), v_at
+        FROM (VALUES (1)) one LEFT JOIN LATERAL (
+            SELECT * FROM whop_plans x WHERE x.tenant_id = p_tenant AND x.whop_plan_id = r->>'plan'
+                AND x.valid_from <= v_at AND v_at < x.valid_to LIMIT 1) w ON true;
+    INSERT INTO credit_order_history (order_id, to_state, actor, reason) VALUES (v_id, v_state, p_actor, 'imported');
+    IF v_paid AND r->>'payment' IS NOT NULL THEN
+        -- What was refunded or lost there has been taken there: it is not in the balance that comes along.
+        PERFORM credits_import_payment(v_account, r->>'payment', v_id,
+            CASE WHEN v_state IN ('refunded', 'reversed') THEN 0 ELSE (r->>'credits')::bigint END,
+            v_price, lower(COALESCE(r->>'currency', 'usd')), v_done);
+    END IF;
+    RETURN 'new';
+END $$;
+
+CREATE OR REPLACE FUNCTION credits_import_transaction(p_tenant bigint, r jsonb, p_actor text) RETURNS text
+    LANGUAGE plpgsql AS $$
+DECLARE
+    v_account bigint := credits_open_account(p_tenant, r->>'user');
+    v_credits bigint := (r->>'credits')::bigint;
+    v_kind text := COALESCE(r->>'kind', CASE WHEN v_credits > 0 THEN 'topup' ELSE 'usage' END);
+    v_price numeric := credits_import_price(r->>'price');
+    t credit_transactions;
+BEGIN
+    SELECT * INTO t FROM credit_transactions
+        WHERE tenant_id = p_tenant AND source_type = 'import' AND source_id = r->>'id' AND kind <> 'opening';
+    IF FOUND THEN
+        IF t.account_id = v_account AND t.credits = v_credits AND t.kind = v_kind THEN
+            RETURN 'same';
+        END IF;
+        RAISE EXCEPTION 'transaction % is there already, with other figures', r->>'id';
+    END IF;
+    IF v_kind NOT IN ('topup', 'usage', 'refund', 'adjust', 'expire') THEN
+        RAISE EXCEPTION 'a transaction is topup, usage, refund, adjust or expire, and not %', v_kind;
+    END IF;
+    IF v_credits = 0 OR (v_kind = 'topup' AND v_credits < 0) OR (v_kind IN ('usage', 'refund', 'expire') AND v_credits > 0) THEN
+        RAISE EXCEPTION '% credits are no %', v_credits, v_kind;
+    END IF;
+    IF EXISTS (SELECT FROM credit_transactions WHERE tenant_id = p_tenant AND source_type = 'import'
+               AND source_id = r->>'user' AND kind = 'opening') THEN
+        RAISE EXCEPTION 'user % has an opening balance already, which stands for all before it', r->>'user';
+    END IF;
+    IF v_kind = 'topup' AND r->>'payment' IS NOT NULL THEN
+        PERFORM credits_import_payment(v_account, r->>'payment', NULL, v_credits, v_price,
+                                       lower(r->>'currency'), COALESCE((r->>'created_at')::timestamptz, whopline_now()));
+    END IF;
+    PERFORM credits_post(v_account, v_credits, v_kind, 'import', r->>'id', p_actor,
+        'imported' || COALESCE(', of ' || to_char((r->>'created_at')::timestamptz AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI'), '')
+            || COALESCE(': ' || (r->>'reason'), ''), NULL, r->>'payment');
+    RETURN 'new';
+END $$;
+
 -- As 007 has it: nobody runs these but whom they are granted to, and those that run with the rights of
 -- their owner look things up in one schema. CREATE OR REPLACE forgets the latter.
 DO $$

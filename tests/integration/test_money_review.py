@@ -295,3 +295,34 @@ def test_only_those_who_are_allowed_call_what_moves_credits(stack):
                         WHERE pronamespace = 'public'::regnamespace AND proname ~ '^(credits?|reconcile)_' AND a.grantee = 0""") == []
     assert stack.sql("""SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace AND prosecdef
                         AND NOT coalesce('search_path=public, pg_temp' = ANY (proconfig), false)""") == []
+
+
+# ---- what another system knew
+
+def test_an_imported_order_that_was_refunded_there(stack, tmp_path):
+    """The other system has taken the credits: they are not in the balance it gave us."""
+    shop = Shop(stack)
+    (tmp_path / "o.csv").write_text("id,user,credits,state,price,currency,payment\n"
+                                    f"o1,{USER},100,refunded,10,usd,pay_1\no2,{USER},100,reversed,10,usd,pay_2\n")
+    (tmp_path / "b.csv").write_text(f"user,balance\n{USER},40\n")
+    stack.cli("credits", "import", tmp_path / "o.csv", tmp_path / "b.csv", "--yes")
+    shop.tell(seen(substatus="refunded", refunded=TOTAL), refund(), paid("pay_2"), refund("pay_2"))
+    assert shop.balance() == 40 and shop.reviews() == []
+    assert "nothing to do" in stack.cli("credits", "import", tmp_path / "o.csv", tmp_path / "b.csv", "--yes").stdout
+    # With its transactions it is the same.
+    (tmp_path / "t.csv").write_text("id,user,credits,kind,payment,price,currency\nt1,user_9,100,topup,pay_9,10,usd\nt2,user_9,-100,refund,pay_9,10,usd\n")
+    (tmp_path / "o.csv").write_text("id,user,credits,state,price,currency,payment\no9,user_9,100,refunded,10,usd,pay_9\n")
+    stack.cli("credits", "import", tmp_path / "o.csv", tmp_path / "t.csv", "--yes")
+    shop.tell(refund("pay_9"), seen("pay_9", substatus="refunded", refunded=TOTAL))
+    assert shop.balance("user_9") == 0
+
+
+@pytest.mark.parametrize("price", ["NaN", "Infinity", "-5", "1e2", "1.1234567", "123456789012345678901234567890", "0x10", ""])
+def test_K13_an_imported_price_is_exact_or_refused(stack, tmp_path, price):
+    Shop(stack, ())
+    for name, text in (("o", f"id,user,credits,state,price,currency,payment\no1,u,5,credited,{price},usd,pay_1\n"),
+                       ("t", f"id,user,credits,payment,price,currency\nt1,u,5,pay_1,{price},usd\n")):
+        (tmp_path / f"{name}.csv").write_text(text)
+        said = refused(stack, "credits", "import", tmp_path / f"{name}.csv", "--yes")
+        assert "price" in said, said
+    assert stack.sql("SELECT count(*) FROM payments") == [(0,)]
