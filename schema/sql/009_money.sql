@@ -113,6 +113,7 @@ CREATE OR REPLACE FUNCTION credits_decide(p_ids bigint[]) RETURNS SETOF credits_
                -- An order at a price of nothing is for one payment of nothing, however often its address is opened.
                o.own_price AND p.amount = 0 AND (o.whop_payment_id <> p.whop_payment_id OR row_number() OVER (
                    PARTITION BY o.id, p.amount = 0 ORDER BY p.paid_at, p.whop_payment_id) > 1) AS gift_again,
+               COALESCE(p.paid_at, p.version_at) AS moment,
                plan.id AS plan, plan.credits_amount AS plan_credits, plan.credits_when_free, plan.proration_rule,
                COALESCE(p.billing_reason = 'subscription_update' AND plan.proration_rule = 'difference', false) AS prorates,
                COALESCE(s.credits_enabled, true) AS enabled,
@@ -141,13 +142,16 @@ CREATE OR REPLACE FUNCTION credits_decide(p_ids bigint[]) RETURNS SETOF credits_
                CASE WHEN k.prorates THEN (
                 SELECT w.credits_amount FROM payments q JOIN whop_plans w ON w.id = q.plan_id
                 WHERE q.tenant_id = k.tenant_id AND q.whop_membership_id = k.whop_membership_id AND q.granted > 0
-                    AND q.id <> k.id AND COALESCE(q.paid_at, q.version_at) <= COALESCE(k.paid_at, k.version_at)
-                ORDER BY COALESCE(q.paid_at, q.version_at) DESC LIMIT 1) END AS before_credits,
+                    AND (COALESCE(q.paid_at, q.version_at), q.whop_payment_id COLLATE "C")
+                        < (k.moment, k.whop_payment_id COLLATE "C")
+                ORDER BY COALESCE(q.paid_at, q.version_at) DESC, q.whop_payment_id COLLATE "C" DESC
+                LIMIT 1) END AS before_credits,
                -- The difference to what is not decided yet is not known yet.
                k.prorates AND EXISTS (SELECT FROM payments q
                 WHERE q.tenant_id = k.tenant_id AND q.whop_membership_id = k.whop_membership_id AND q.was_paid
                     AND q.granted IS NULL AND COALESCE(q.decision, 'proration') = 'proration'
-                    AND COALESCE(q.paid_at, q.version_at) < COALESCE(k.paid_at, k.version_at)) AS must_wait
+                    AND (COALESCE(q.paid_at, q.version_at), q.whop_payment_id COLLATE "C")
+                        < (k.moment, k.whop_payment_id COLLATE "C")) AS must_wait
         FROM known k
     ), said AS (
         SELECT w.*,
@@ -183,6 +187,88 @@ CREATE OR REPLACE FUNCTION credits_decide(p_ids bigint[]) RETURNS SETOF credits_
     FROM said s
 $$;
 
+-- Changes of plan in mid-period, by whose they are.
+CREATE INDEX payments_changes ON payments (tenant_id, whop_membership_id) WHERE billing_reason = 'subscription_update';
+
+CREATE OR REPLACE FUNCTION credits_waiting(p_open bigint[]) RETURNS bigint[]
+    LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock(m.key) FROM (
+        SELECT DISTINCT hashtextextended(q.tenant_id || ' ' || q.whop_membership_id, 0) AS key FROM payments q
+        WHERE q.id = ANY (p_open) AND EXISTS (
+            SELECT FROM whop_plans w WHERE w.tenant_id = q.tenant_id AND w.proration_rule = 'difference')
+            AND q.whop_membership_id IS NOT NULL
+        ORDER BY 1) m;
+    IF NOT FOUND THEN
+        RETURN NULL;
+    END IF;
+    -- Those that have been decided may be worth something else soon.
+    PERFORM FROM payments n JOIN payments q ON q.tenant_id = n.tenant_id AND q.whop_membership_id = n.whop_membership_id
+            AND q.billing_reason = 'subscription_update' AND q.granted IS NOT NULL
+        WHERE n.id = ANY (p_open) ORDER BY q.tenant_id, q.whop_payment_id COLLATE "C" FOR NO KEY UPDATE OF q;
+    RETURN (SELECT array_agg(l.id) FROM (
+        SELECT o.id FROM payments q JOIN payments o ON o.tenant_id = q.tenant_id
+            AND o.whop_membership_id = q.whop_membership_id AND o.was_paid AND o.granted IS NULL
+        WHERE q.id = ANY (p_open) AND o.decision = 'proration' AND o.id <> ALL (p_open)
+        FOR NO KEY UPDATE OF o SKIP LOCKED) l);
+END $$;
+
+-- Changes of plan that are worth another difference since these payments are known, which were paid
+-- before them: their new worth is written down; ids of those that differ. What the ledger lacks of it
+-- is credits_regrant's. The membership and the rows are ours (credits_waiting).
+CREATE FUNCTION credits_revise(p_new bigint[]) RETURNS bigint[]
+    LANGUAGE plpgsql AS $$
+DECLARE
+    v_changed bigint[];
+    v_want bigint;
+    v_account bigint;
+    l record;
+BEGIN
+    -- One after the other: what the first is worth decides whether it is the one before the second.
+    FOR l IN SELECT DISTINCT q.id, q.tenant_id, q.whop_membership_id, q.whop_payment_id COLLATE "C" AS whop_payment_id,
+                    q.granted, w.credits_amount, COALESCE(q.paid_at, q.version_at) AS moment
+        FROM payments n JOIN payments q ON q.tenant_id = n.tenant_id AND q.whop_membership_id = n.whop_membership_id
+            AND q.billing_reason = 'subscription_update' AND q.decision IN ('granted', 'proration_none')
+            AND q.assigned_credits IS NULL
+        JOIN whop_plans w ON w.id = q.plan_id AND w.proration_rule = 'difference'
+        WHERE n.id = ANY (p_new) AND n.granted > 0
+            AND (COALESCE(n.paid_at, n.version_at), n.whop_payment_id COLLATE "C")
+                < (COALESCE(q.paid_at, q.version_at), q.whop_payment_id COLLATE "C")
+        ORDER BY moment, 4
+    LOOP
+        SELECT greatest(l.credits_amount - w.credits_amount, 0), q.account_id INTO v_want, v_account
+            FROM payments q JOIN whop_plans w ON w.id = q.plan_id
+            WHERE q.tenant_id = l.tenant_id AND q.whop_membership_id = l.whop_membership_id AND q.granted > 0
+                AND (COALESCE(q.paid_at, q.version_at), q.whop_payment_id COLLATE "C") < (l.moment, l.whop_payment_id)
+            ORDER BY COALESCE(q.paid_at, q.version_at) DESC, q.whop_payment_id COLLATE "C" DESC LIMIT 1;
+        IF v_want <> l.granted THEN
+            UPDATE payments SET granted = v_want, account_id = COALESCE(account_id, v_account),
+                decision = CASE WHEN v_want > 0 THEN 'granted' ELSE 'proration_none' END WHERE id = l.id;
+            v_changed := v_changed || l.id;
+        END IF;
+    END LOOP;
+    RETURN v_changed;
+END $$;
+
+-- What the ledger's rows of these payments lack of their worth, or have too much.
+CREATE FUNCTION credits_regrant(p_ids bigint[], p_actor text) RETURNS void
+    LANGUAGE plpgsql AS $$
+DECLARE
+    p payments;
+    v_there bigint;
+    v_rows bigint;
+BEGIN
+    FOR p IN SELECT q.* FROM payments q WHERE q.id = ANY (p_ids) ORDER BY q.id LOOP
+        SELECT sum(credits) FILTER (WHERE kind IN ('topup', 'adjust')), count(*) INTO v_there, v_rows
+            FROM credit_transactions WHERE tenant_id = p.tenant_id AND whop_payment_id = p.whop_payment_id;
+        IF p.granted <> COALESCE(v_there, 0) THEN
+            PERFORM credits_take(p, COALESCE(v_there, 0) - p.granted,
+                CASE WHEN v_there IS NULL THEN 'topup' ELSE 'adjust' END, 'payment', p.whop_payment_id, v_rows, p_actor,
+                'a change of plan before it became known', p.event_id);
+        END IF;
+    END LOOP;
+END $$;
+
 CREATE OR REPLACE FUNCTION credits_settle(p_tenants bigint[], p_payments text[], p_actor text)
     RETURNS TABLE (tenant_id bigint, whop_payment_id text, decision text, credits bigint, is_new boolean)
     LANGUAGE plpgsql
@@ -196,6 +282,7 @@ DECLARE
     v_ids bigint[];
     v_open bigint[]; -- paid and not decided
     v_new bigint[];  -- decided now
+    v_later bigint[]; -- worth something else since these are known
     v_less bigint[]; -- granted, and something may be to be taken
     v_told bigint[]; -- in dispute
     p payments;
@@ -211,9 +298,12 @@ BEGIN
     PERFORM credits_lock_orders(v_ids);
     IF v_open IS NOT NULL THEN
         v_new := credits_choose(v_open);
+        v_later := credits_revise(v_new);
+        v_ids := v_ids || v_later;
     END IF;
-    SELECT array_agg(w.id) FILTER (WHERE w.granted > 0 AND (w.refunded > 0 OR w.refunded_odd <> '' OR w.has_refund
-                                                            OR w.has_dispute OR w.has_less)),
+    SELECT array_agg(w.id) FILTER (WHERE w.id = ANY (v_later)
+                                       OR (w.granted > 0 AND (w.refunded > 0 OR w.refunded_odd <> '' OR w.has_refund
+                                                              OR w.has_dispute OR w.has_less))),
            array_agg(w.id) FILTER (WHERE w.has_dispute)
         INTO v_less, v_told FROM (
         SELECT q.id, q.granted, q.refunded, q.refunded_odd,
@@ -231,6 +321,9 @@ BEGIN
         ORDER BY a.id FOR NO KEY UPDATE;
     IF v_new IS NOT NULL THEN
         PERFORM credits_grant(v_new, p_actor);
+    END IF;
+    IF v_later IS NOT NULL THEN
+        PERFORM credits_regrant(v_later, p_actor);
     END IF;
     IF v_open IS NOT NULL THEN
         PERFORM credits_conclude(v_open, p_actor);

@@ -2,6 +2,7 @@
 or could easily become one."""
 import concurrent.futures
 import itertools
+import random
 import re
 import time
 
@@ -10,7 +11,7 @@ import pytest
 
 import harness
 import whop
-from ledger import CREDITS, PLAN, TOTAL, USER, Shop, dispute, paid, refund, seen
+from ledger import CREDITS, PLAN, TOTAL, USER, Shop, dispute, paid, put_jobs, refund, seen
 
 PAID_MS = 1_767_312_000_000
 
@@ -216,6 +217,82 @@ def test_currencies_are_the_same_in_any_case(stack):
     shop.tell(paid(order_id=order, currency="USD"), refund(amount="5.00", currency="usd"))
     shop.tell(paid("pay_2"), refund("pay_2", amount="5.00", currency="Usd"))
     assert shop.reviews() == [] and shop.balance() == 77 - 38 + 50
+
+
+# ---- changes of plan in mid-period that are told of in any order
+
+STEPS = (("pay_a", PLAN, "subscription_create"), ("pay_b", "plan_up", "subscription_update"),
+         ("pay_c", "plan_top", "subscription_update"), ("pay_d", PLAN, "subscription_update"))
+
+
+@pytest.mark.parametrize("moments", [(1, 2, 3, 4), (1, 2, 2, 2)])
+def test_changes_of_plan_in_any_order_end_in_the_same_sum(stack, moments):
+    """100, up to 300 (+200), to 700 (+400), and down again: 700 in all, whichever was heard of first."""
+    shop = Shop(stack)
+    for plan, credits in (("plan_up", 300), ("plan_top", 700)):
+        shop.add_plan(plan, credits, proration_rule="difference")
+    stack.sql("UPDATE whop_plans SET proration_rule = 'difference' WHERE whop_plan_id = %s", (PLAN,))
+    orders = list(itertools.permutations(range(len(STEPS))))
+    for turn in range(len(STEPS)):
+        shop.tell_at_once(*[
+            paid(f"{payment}_{n}", user=f"user_{n}", plan=plan, membership=f"mem_{n}", billing_reason=reason,
+                 paid_ms=PAID_MS + moments[order[turn]]) for n, order in enumerate(orders) for payment, plan, reason in [STEPS[order[turn]]]])
+    found = {n: (shop.balance(f"user_{n}"), [shop.payment("granted", f"{payment}_{n}") for payment, _, _ in STEPS])
+             for n in range(len(orders))}
+    wrong = {orders[n]: it for n, it in found.items() if it != (700, [100, 200, 400, 0])}
+    assert not wrong, wrong
+    assert stack.sql("SELECT count(*) FROM credit_review WHERE state = 'open'") == [(0,)]
+
+
+def test_a_late_change_of_plan_beside_a_refund_of_the_one_after_it(stack):
+    """What the refund takes is measured by what the later change is worth now."""
+    shop = Shop(stack)
+    for plan, credits in (("plan_up", 300), ("plan_top", 700)):
+        shop.add_plan(plan, credits, proration_rule="difference")
+    of = {"membership": "mem_1", "billing_reason": "subscription_update"}
+    shop.tell(paid("pay_a", membership="mem_1", paid_ms=PAID_MS), paid("pay_c", plan="plan_top", paid_ms=PAID_MS + 2, **of),
+              refund("pay_c", amount="5.00"))
+    assert shop.ledger("pay_c") == [("topup", 600), ("refund", -300)]
+    shop.tell(paid("pay_b", plan="plan_up", paid_ms=PAID_MS + 1, **of))
+    assert sum(credits for _, credits in shop.ledger("pay_c")) == 200 and shop.balance() == 100 + 200 + 200
+    shop.tell(seen("pay_b", plan="plan_up", paid_ms=PAID_MS + 1, **of), refund("pay_c", amount="5.00", id="rf_rest"))
+    assert shop.balance() == 300
+
+
+def test_a_late_change_down_gives_the_later_one_more(stack):
+    shop = Shop(stack, negative_policy="clamp")
+    shop.add_plan("plan_up", 300, proration_rule="difference")
+    of = {"membership": "mem_1", "billing_reason": "subscription_update"}
+    shop.tell(paid("pay_a", plan="plan_500", membership="mem_1", paid_ms=PAID_MS), paid("pay_c", plan="plan_up", paid_ms=PAID_MS + 2, **of))
+    assert shop.balance() == 500 and shop.payment("decision", "pay_c") == "proration_none"
+    shop.tell(paid("pay_b", plan=PLAN, membership="mem_1", billing_reason="subscription_cycle", paid_ms=PAID_MS + 1))
+    assert shop.ledger("pay_c") == [("topup", 200)] and shop.balance() == 500 + CREDITS + 200
+
+
+def test_changes_of_plan_of_many_by_two_workers(stack):
+    """In no order, some of them refunded, all told twice; nobody waits for ever, nothing is lost."""
+    shop = Shop(stack, ())
+    for plan, credits in (("plan_up", 300), ("plan_top", 700), (PLAN + "_down", 100)):
+        shop.add_plan(plan, credits, proration_rule="difference")
+    rng = random.Random(7)
+    told = []
+    for n in range(60):
+        of = {"user": f"user_{n % 5}", "membership": f"mem_{n}"}
+        for step, (payment, plan, reason) in enumerate(STEPS):
+            news = paid(f"{payment}_{n}", plan=PLAN + "_down" if step == 3 else plan, billing_reason=reason, paid_ms=PAID_MS + step, **of)
+            told += [news, news]
+        told += [refund(f"pay_c_{n}", "5.00")] * 2 if n % 2 else []
+    rng.shuffle(told)
+    put_jobs(stack, told, shop.tenant)
+    for _ in range(2):
+        stack.start("credits", env={"SLOTS": 8, "DATABASE_LOCK_TIMEOUT_MS": 60000})
+    stack.start("scheduler")
+    shop.rest()
+    assert stack.sql("SELECT count(*) FROM credit_review WHERE state = 'open'") == [(0,)]
+    wrong = stack.sql("""SELECT whop_payment_id, granted FROM payments WHERE granted IS DISTINCT FROM (CASE left(whop_payment_id, 5)
+                         WHEN 'pay_a' THEN 100 WHEN 'pay_b' THEN 200 WHEN 'pay_c' THEN 400 ELSE 0 END)""")
+    assert wrong == []
+    assert sum(shop.balance(f"user_{n}") for n in range(5)) == 60 * 700 - 30 * 200
 
 
 # ---- by hand
