@@ -80,7 +80,7 @@ static struct err move(struct cli *cli, const struct given *given, enum credits_
                        struct credits_wish *wish)
 {
     struct buf slug = {0};
-    struct credits_reply reply;
+    struct credits_reply reply = {0};
     struct err err = given_tenant(cli, given, &wish->tenant, &slug);
     wish->company = buf_text(&slug);
     wish->actor = given_actor(cli, given);
