@@ -190,33 +190,32 @@ $$;
 -- Changes of plan in mid-period, by whose they are.
 CREATE INDEX payments_changes ON payments (tenant_id, whop_membership_id) WHERE billing_reason = 'subscription_update';
 
-CREATE OR REPLACE FUNCTION credits_waiting(p_open bigint[]) RETURNS bigint[]
+-- Those of the memberships that these payments may change, decided already; locked. A membership is
+-- settled by one at a time (credits_waiting). Nothing waits for these rows: who holds one comes here, too,
+-- and works out again what it is worth.
+CREATE FUNCTION credits_changes(p_ids bigint[]) RETURNS bigint[]
     LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM pg_advisory_xact_lock(m.key) FROM (
         SELECT DISTINCT hashtextextended(q.tenant_id || ' ' || q.whop_membership_id, 0) AS key FROM payments q
-        WHERE q.id = ANY (p_open) AND EXISTS (
+        WHERE q.id = ANY (p_ids) AND EXISTS (
             SELECT FROM whop_plans w WHERE w.tenant_id = q.tenant_id AND w.proration_rule = 'difference')
-            AND q.whop_membership_id IS NOT NULL
+            AND q.whop_membership_id IS NOT NULL AND q.was_paid
+            AND (q.granted IS NULL OR q.billing_reason = 'subscription_update')
         ORDER BY 1) m;
     IF NOT FOUND THEN
         RETURN NULL;
     END IF;
-    -- Those that have been decided may be worth something else soon.
-    PERFORM FROM payments n JOIN payments q ON q.tenant_id = n.tenant_id AND q.whop_membership_id = n.whop_membership_id
-            AND q.billing_reason = 'subscription_update' AND q.granted IS NOT NULL
-        WHERE n.id = ANY (p_open) ORDER BY q.tenant_id, q.whop_payment_id COLLATE "C" FOR NO KEY UPDATE OF q;
     RETURN (SELECT array_agg(l.id) FROM (
-        SELECT o.id FROM payments q JOIN payments o ON o.tenant_id = q.tenant_id
-            AND o.whop_membership_id = q.whop_membership_id AND o.was_paid AND o.granted IS NULL
-        WHERE q.id = ANY (p_open) AND o.decision = 'proration' AND o.id <> ALL (p_open)
-        FOR NO KEY UPDATE OF o SKIP LOCKED) l);
+        SELECT q.id FROM payments q WHERE q.billing_reason = 'subscription_update' AND q.granted IS NOT NULL
+            AND (q.tenant_id, q.whop_membership_id) IN (
+                SELECT n.tenant_id, n.whop_membership_id FROM payments n WHERE n.id = ANY (p_ids))
+        FOR NO KEY UPDATE OF q SKIP LOCKED) l);
 END $$;
 
--- Changes of plan that are worth another difference since these payments are known, which were paid
--- before them: their new worth is written down; ids of those that differ. What the ledger lacks of it
--- is credits_regrant's. The membership and the rows are ours (credits_waiting).
-CREATE FUNCTION credits_revise(p_new bigint[]) RETURNS bigint[]
+-- Changes of plan that are worth another difference since more is known of their membership: that is
+-- written down; ids of those that differ. What the ledger lacks of it is credits_regrant's.
+CREATE FUNCTION credits_revise(p_changes bigint[]) RETURNS bigint[]
     LANGUAGE plpgsql AS $$
 DECLARE
     v_changed bigint[];
@@ -225,21 +224,17 @@ DECLARE
     l record;
 BEGIN
     -- One after the other: what the first is worth decides whether it is the one before the second.
-    FOR l IN SELECT DISTINCT q.id, q.tenant_id, q.whop_membership_id, q.whop_payment_id COLLATE "C" AS whop_payment_id,
-                    q.granted, w.credits_amount, COALESCE(q.paid_at, q.version_at) AS moment
-        FROM payments n JOIN payments q ON q.tenant_id = n.tenant_id AND q.whop_membership_id = n.whop_membership_id
-            AND q.billing_reason = 'subscription_update' AND q.decision IN ('granted', 'proration_none')
-            AND q.assigned_credits IS NULL
-        JOIN whop_plans w ON w.id = q.plan_id AND w.proration_rule = 'difference'
-        WHERE n.id = ANY (p_new) AND n.granted > 0
-            AND (COALESCE(n.paid_at, n.version_at), n.whop_payment_id COLLATE "C")
-                < (COALESCE(q.paid_at, q.version_at), q.whop_payment_id COLLATE "C")
-        ORDER BY moment, 4
+    FOR l IN SELECT q.id, q.tenant_id, q.whop_membership_id, q.whop_payment_id, q.granted, w.credits_amount,
+                    COALESCE(q.paid_at, q.version_at) AS moment
+        FROM payments q JOIN whop_plans w ON w.id = q.plan_id AND w.proration_rule = 'difference'
+        WHERE q.id = ANY (p_changes) AND q.decision IN ('granted', 'proration_none') AND q.assigned_credits IS NULL
+        ORDER BY moment, q.whop_payment_id COLLATE "C"
     LOOP
         SELECT greatest(l.credits_amount - w.credits_amount, 0), q.account_id INTO v_want, v_account
             FROM payments q JOIN whop_plans w ON w.id = q.plan_id
             WHERE q.tenant_id = l.tenant_id AND q.whop_membership_id = l.whop_membership_id AND q.granted > 0
-                AND (COALESCE(q.paid_at, q.version_at), q.whop_payment_id COLLATE "C") < (l.moment, l.whop_payment_id)
+                AND (COALESCE(q.paid_at, q.version_at), q.whop_payment_id COLLATE "C")
+                    < (l.moment, l.whop_payment_id COLLATE "C")
             ORDER BY COALESCE(q.paid_at, q.version_at) DESC, q.whop_payment_id COLLATE "C" DESC LIMIT 1;
         IF v_want <> l.granted THEN
             UPDATE payments SET granted = v_want, account_id = COALESCE(account_id, v_account),
@@ -282,7 +277,8 @@ DECLARE
     v_ids bigint[];
     v_open bigint[]; -- paid and not decided
     v_new bigint[];  -- decided now
-    v_later bigint[]; -- worth something else since these are known
+    v_changes bigint[]; -- of plans, that may be worth something else now
+    v_later bigint[]; -- those that are
     v_less bigint[]; -- granted, and something may be to be taken
     v_told bigint[]; -- in dispute
     p payments;
@@ -291,15 +287,18 @@ BEGIN
         SELECT q.id, q.was_paid, q.granted FROM payments q
         JOIN unnest(p_tenants, p_payments) AS w(t, x) ON q.tenant_id = w.t AND q.whop_payment_id = w.x
         ORDER BY q.tenant_id, q.whop_payment_id COLLATE "C" FOR NO KEY UPDATE OF q) l;
+    v_changes := credits_changes(v_ids);
     IF v_open IS NOT NULL THEN
         v_open := v_open || credits_waiting(v_open);
         v_ids := v_ids || v_open;
     END IF;
+    v_ids := v_ids || v_changes;
     PERFORM credits_lock_orders(v_ids);
     IF v_open IS NOT NULL THEN
         v_new := credits_choose(v_open);
-        v_later := credits_revise(v_new);
-        v_ids := v_ids || v_later;
+    END IF;
+    IF v_changes IS NOT NULL THEN
+        v_later := credits_revise(v_changes);
     END IF;
     SELECT array_agg(w.id) FILTER (WHERE w.id = ANY (v_later)
                                        OR (w.granted > 0 AND (w.refunded > 0 OR w.refunded_odd <> '' OR w.has_refund

@@ -146,7 +146,7 @@ def test_any_order_and_any_repetition_ends_in_the_same_ledger(stack):
     rng.shuffle(events)
     put_jobs(stack, events, TENANT)
     for _ in range(2):
-        stack.start("credits", env={"SLOTS": 8})
+        stack.start("credits", env={"SLOTS": 8, "DATABASE_LOCK_TIMEOUT_MS": 60000})  # waiting is no deadlock
     stack.start("scheduler")
     stack.eventually(lambda: stack.sql("SELECT count(*) > %s FROM jobs WHERE state <> 'queued'", (len(events) / 3,))[0][0],
                      timeout=60 + HISTORIES / 20)
