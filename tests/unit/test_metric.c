@@ -77,7 +77,7 @@ static void test_histogram(void **state)
     struct metric_page page = {.out = &out};
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(times_us); i++)
-        metric_observe(&histogram, times_us[i]);
+        metric_observe(METRIC_job_seconds, &histogram, times_us[i]);
     metric_put_histogram(&page, METRIC_job_seconds, &histogram, "k");
     for (size_t i = 0; i < ARRAY_LEN(expected); i++)
         if (strstr(buf_text(&out), expected[i]) == NULL)
@@ -98,11 +98,13 @@ static void test_declarations(void **state)
 #define COUNTER(name, labels, help)   {#name, labels, help, true},
 #define GAUGE(name, labels, help)     {#name, labels, help, false},
 #define HISTOGRAM(name, labels, help) {#name, labels, help, false},
+#define LATENESS(name, labels, help)  {#name, labels, help, false},
 #include "metrics.def"
 #undef GROUP
 #undef COUNTER
 #undef GAUGE
 #undef HISTOGRAM
+#undef LATENESS
     };
     static const char letters[] = "abcdefghijklmnopqrstuvwxyz_";
     (void)state;
