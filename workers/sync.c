@@ -193,7 +193,7 @@ static struct err books_page(struct slot *slot, const void *payload)
     struct reconcile_result result;
     struct outgoing next;
     TRY(reconcile_take_page(slot->db, slot->outside, &slot->arena, slot->job->tenant, &wanted,
-                            &result));
+                            &slot->figures, &result));
     if (result.taken)
         return slot_commit(slot, JOB_STATE_SKIPPED, "page_taken");
     if (result.more) {
@@ -208,8 +208,8 @@ static struct err books_page(struct slot *slot, const void *payload)
 static struct err open_order(struct slot *slot, const void *payload)
 {
     const struct books *asked = payload;
-    TRY(reconcile_take_order(slot->db, slot->outside, &slot->arena, slot->job->tenant,
-                             asked->order));
+    TRY(reconcile_take_order(slot->db, slot->outside, &slot->arena, slot->job->tenant, asked->order,
+                             &slot->figures));
     return slot_commit(slot, JOB_STATE_DONE, "");
 }
 
@@ -241,6 +241,7 @@ static const struct worker sync_worker = {
     .handlers = handlers,
     .handler_count = ARRAY_LEN(handlers),
     .outside = &outside_face,
+    .figures = &credits_figures,
 };
 
 int main(int argc, char **argv)

@@ -45,7 +45,7 @@ static struct err count_unknown(struct pg *pg, int64_t tenant, const struct whop
 /* In the caller's transaction. */
 static struct err take_payments(struct pg *pg, struct arena *arena, int64_t tenant,
                                 const struct whop_payment *payments, size_t count,
-                                struct tally *tally)
+                                struct figures *figures, struct tally *tally)
 {
     struct event *events = arena_alloc(arena, (count + 1) * sizeof *events);
     struct payment_news *news = arena_alloc(arena, (count + 1) * sizeof *news);
@@ -61,7 +61,7 @@ static struct err take_payments(struct pg *pg, struct arena *arena, int64_t tena
         ids[i] = (struct credits_payment){tenant, payments[i].id};
     }
     TRY(payments_note(pg, news, count));
-    TRY(credits_settle(pg, arena, ids, count, ACTOR, outcomes));
+    TRY(credits_settle(pg, arena, ids, count, ACTOR, figures, outcomes));
     for (size_t i = 0; i < count; i++)
         tally->credited += outcomes[i].result == CREDITS_GRANTED;
     return ERR_NONE;
@@ -112,7 +112,7 @@ static struct err read_page(struct pg *pg, struct outside *outside, struct arena
 
 struct err reconcile_take_page(struct pg *pg, struct outside *outside, struct arena *arena,
                                int64_t tenant, const struct reconcile_page *page,
-                               struct reconcile_result *out)
+                               struct figures *figures, struct reconcile_result *out)
 {
     struct whop_page found;
     struct tally tally;
@@ -123,10 +123,11 @@ struct err reconcile_take_page(struct pg *pg, struct outside *outside, struct ar
         return pg_begin(pg);
     TRY(read_page(pg, outside, arena, tenant, since_ms, page->cursor, &found));
     TRY(pg_begin(pg));
-    TRY(take_payments(pg, arena, tenant, found.items, found.count, &tally));
+    TRY(take_payments(pg, arena, tenant, found.items, found.count, figures, &tally));
     TRY(advance(pg, page, found.more, &tally, &out->taken));
     if (out->taken) { /* by the same job, elsewhere: theirs is the tally */
         pg_rollback(pg);
+        figures_empty(figures);
         return pg_begin(pg);
     }
     out->more = found.more;
@@ -170,7 +171,7 @@ static struct err read_order(struct pg *pg, struct outside *outside, struct aren
 }
 
 struct err reconcile_take_order(struct pg *pg, struct outside *outside, struct arena *arena,
-                                int64_t tenant, const char *order)
+                                int64_t tenant, const char *order, struct figures *figures)
 {
     struct whop_page found;
     struct tally tally;
@@ -183,7 +184,7 @@ struct err reconcile_take_order(struct pg *pg, struct outside *outside, struct a
     const char *checkout = arena_strdup(arena, pg_get(pg, 0, 0));
     TRY(read_order(pg, outside, arena, tenant, checkout, &found));
     TRY(pg_begin(pg));
-    return take_payments(pg, arena, tenant, found.items, found.count, &tally);
+    return take_payments(pg, arena, tenant, found.items, found.count, figures, &tally);
 }
 
 /* --- the proof ------------------------------------------------------------------------------- */
