@@ -42,7 +42,8 @@ MUST_CHECK struct err reconcile_take_order(struct pg *pg, struct outside *outsid
                                            struct arena *arena, int64_t tenant, const char *order,
                                            struct figures *figures);
 
-/* The proof: how many accounts do not equal their ledger. Each gets a line of level error. */
+/* The proof: how many accounts do not equal their ledger. Each gets a line of level error. What it
+ * found, and what was credited without a payment, is noted in credit_proofs. */
 MUST_CHECK struct err reconcile_prove(struct pg *pg, size_t *wrong);
 
 #endif

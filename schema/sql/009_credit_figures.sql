@@ -41,3 +41,40 @@ BEGIN
                                 AND c.xmin = v_own AND c.kind <> 'topup' OFFSET 0) t;
 END $$;
 REVOKE ALL ON FUNCTION credits_settle_told FROM PUBLIC;
+
+-- ---- how things stand
+
+-- Accounts that owe: below zero, or with debt (policy clamp). Kept beside them, and not as an index of
+-- them: balances would be in it, and no change of one could stay on its page any more (HOT).
+CREATE TABLE credit_accounts_owing (
+    account_id bigint PRIMARY KEY REFERENCES credit_accounts
+);
+INSERT INTO credit_accounts_owing SELECT id FROM credit_accounts WHERE credits_balance - debt < 0;
+
+CREATE FUNCTION credit_accounts_note_owing() RETURNS trigger
+    LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.credits_balance - NEW.debt < 0 THEN
+        INSERT INTO credit_accounts_owing VALUES (NEW.id) ON CONFLICT DO NOTHING;
+    ELSE
+        DELETE FROM credit_accounts_owing WHERE account_id = NEW.id;
+    END IF;
+    RETURN NULL;
+END $$;
+REVOKE ALL ON FUNCTION credit_accounts_note_owing FROM PUBLIC;
+CREATE TRIGGER credit_accounts_owing_new AFTER INSERT ON credit_accounts
+    FOR EACH ROW WHEN (NEW.credits_balance - NEW.debt < 0) EXECUTE FUNCTION credit_accounts_note_owing();
+CREATE TRIGGER credit_accounts_owing_changed AFTER UPDATE OF credits_balance, debt ON credit_accounts
+    FOR EACH ROW WHEN ((OLD.credits_balance - OLD.debt < 0) <> (NEW.credits_balance - NEW.debt < 0))
+    EXECUTE FUNCTION credit_accounts_note_owing();
+
+-- What the nightly look at all books has found, for whoever cannot look at all of them each minute.
+CREATE TABLE credit_proofs (
+    drift text PRIMARY KEY,
+    found bigint NOT NULL,
+    looked_at timestamptz NOT NULL DEFAULT whopline_now()
+);
+
+-- The last day's.
+CREATE INDEX credit_orders_created ON credit_orders (created_at);
+CREATE INDEX credit_notices_created ON credit_notices (created_at);
