@@ -83,39 +83,25 @@ static struct err ask(struct cli *cli, const char *select, const char *where,
     return err;
 }
 
-static void print_orders(struct pg *pg)
+static void print_rows(const struct pg *pg, const char *const *heads, size_t columns)
 {
-    static const char *const heads[] = {"ORDERS", ">OPENED", ">PAID", ">LOST", ">OPEN", ">SUCCESS"};
-    struct table table;
-    table_init(&table, heads, ARRAY_LEN(heads));
-    for (size_t row = 0; row < pg_rows(pg); row++)
-        for (size_t column = 0; column < ARRAY_LEN(heads); column++)
-            table_add(&table, pg_get(pg, row, column));
-    if (table_rows(&table) == 0)
-        printf("no orders in this time\n");
-    table_print(&table, "");
-}
-
-static void print_rows(struct pg *pg, const char *const *heads, size_t columns)
-{
-    struct table table;
-    table_init(&table, heads, columns);
-    for (size_t row = 0; row < pg_rows(pg); row++)
-        for (size_t column = 0; column < columns; column++)
-            table_add(&table, pg_get(pg, row, column));
+    const struct output_list list = {.heads = heads, .columns = columns};
     printf("\n");
-    table_print(&table, "");
+    output_rows(pg, &list, 0);
 }
 
 static struct err print_people(struct cli *cli, const struct pg_param *params, size_t count)
 {
+    static const char *const heads[] = {"ORDERS", ">OPENED", ">PAID", ">LOST", ">OPEN", ">SUCCESS"};
     static const char *const moved[] = {"LEDGER", "HOW", ">ROWS", ">CREDITS"};
     static const char *const figures[] = {"FIGURE", ">VALUE"};
+    const struct output_list orders = {
+        .heads = heads, .columns = ARRAY_LEN(heads), .none = "no orders in this time"};
     TRY(ask(cli,
             "SELECT o.key, o.value->>'opened', o.value->>'paid', o.value->>'lost',"
             " o.value->>'open', round((o.value->>'success_rate')::numeric * 100, 1) || ' %'",
             ", jsonb_each(s.orders) o ORDER BY 1", params, count));
-    print_orders(cli->pg);
+    output_rows(cli->pg, &orders, 0);
     TRY(ask(cli,
             "SELECT m->>'kind', m->>'how', to_char((m->>'rows')::bigint, 'FM999,999,999,990'),"
             " to_char((m->>'credits')::bigint, 'FM999,999,999,999,990')",
