@@ -6,6 +6,7 @@ import time
 import pytest
 
 import test_metrics
+import test_orders
 import whop
 from ledger import CREDITS, Shop, dispute, failed, paid, put_jobs, refund, seen
 from test_metrics import metrics
@@ -177,3 +178,19 @@ def test_what_is_not_committed_is_not_counted(stack, fault, counted):
     shop.rest()
     assert shop.ledger() == [("topup", CREDITS)]
     assert shown(worker)["credit_grants_total"] == counted
+
+
+def test_what_reconciliation_credits_is_its_workers(stack, sim):
+    shop = test_orders.Shop(stack, sim)
+    order = shop.create()["order_id"]
+    shop.pay(order, told=False, paid_at=whop.iso(int(time.time()) - 3000))
+    sim.make("payments", 60, user=test_orders.USER, plan=test_orders.PLAN, total=test_orders.PRICE, metadata={},
+             updated_at=whop.iso(int(time.time())))
+    test_orders.fire(shop, "credits.books")
+    shop.becomes(order, "credited", 61 * test_orders.CREDITS)
+    sync, credits = stack.proc("sync"), stack.proc("credits")
+    stack.eventually(lambda: shown(sync)["credit_grants_total"] == 61)
+    assert metrics(sync)["credit_latency_seconds_bucket"]['le="1800"'] < shown(sync)["credit_latency_seconds_count"]
+    shop.tell("payment.succeeded", "pay_1", order)
+    stack.eventually(lambda: shown(credits)["credit_duplicates_total"] == 1)
+    assert shown(credits)["credit_grants_total"] == 0 and shown(sync)["credit_duplicates_total"] == 0
