@@ -22,10 +22,7 @@ enum { LIMIT_DEFAULT = 50, LIMIT_MAX = 100000 };
     " AND ($5::text IS NULL OR o.id = $5::text::uuid)"                                             \
     " ORDER BY o.created_at DESC, o.id LIMIT $6::bigint"
 
-/* A price as people write it: 7.50, 7500. */
-#define PRICE                                                                                      \
-    "CASE WHEN scale(trim_scale(o.price)) = 1 THEN round(o.price, 2)"                              \
-    " ELSE trim_scale(o.price) END"
+#define PRICE OUTCOME_MONEY("o.price")
 
 #define FIELDS                                                                                     \
     "o.id, t.slug AS tenant, a.owner_id AS user_id, o.whop_plan_id AS plan_id, o.plan_name,"       \

@@ -2,6 +2,7 @@
  * worker does the asking; what is done here is the row, its job, and waiting for what comes of it.
  */
 #include "cli/orders.h"
+#include "cli/outcome.h"
 #include "service/order_whop.h"
 
 #include "base/clock.h"
@@ -88,14 +89,19 @@ struct err orders_convert(struct cli *cli, const struct given *given)
 
 /* --- a refund -------------------------------------------------------------------------------- */
 
+#define PAID      OUTCOME_MONEY("p.amount")
+#define GONE_BACK OUTCOME_MONEY("back.amount")
+
 static struct err print_plan(struct cli *cli, const struct order_refund *refund)
 {
     TRY(PG_EXEC(cli->pg,
-                "SELECT o.state, o.whop_payment_id, p.amount_text, p.currency,"
-                " COALESCE((SELECT sum(f.amount) FROM refunds f WHERE f.tenant_id = p.tenant_id"
-                "  AND f.whop_payment_id = p.whop_payment_id AND f.status = 'succeeded'), 0)::text"
+                "SELECT o.state, o.whop_payment_id, COALESCE((" PAID ")::text, p.amount_text),"
+                " p.currency, (" GONE_BACK ")::text"
                 " FROM credit_orders o LEFT JOIN payments p ON p.tenant_id = o.tenant_id"
                 " AND p.whop_payment_id = o.whop_payment_id"
+                " CROSS JOIN LATERAL (SELECT COALESCE(sum(f.amount), 0) AS amount FROM refunds f"
+                "  WHERE f.tenant_id = p.tenant_id AND f.whop_payment_id = p.whop_payment_id"
+                "  AND f.status = 'succeeded') back"
                 " WHERE o.id = credits_uuid($1) AND o.tenant_id = $2",
                 pg_text(refund->order), pg_integer(refund->tenant)));
     if (pg_rows(cli->pg) == 0)
