@@ -62,6 +62,8 @@ def test_from_a_plan_to_a_dispute_that_is_won(trial):
         "checkout_open -> paid", "(topup)", "asked for: 3.75", "half is enough", "payments.refund", "Whop has taken it on",
         "credited -> partially_refunded", "(refund)", "partially_refunded -> disputed", "(dispute_hold)", "disputed -> partially_refunded", "(dispute_release)")]
     assert places == sorted(places), told
+    shown = trial.stack.cli("orders", "show", trial.order).stdout
+    assert re.search(r"^paid_utc +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d$", shown, re.MULTILINE) and "own_price" not in shown
 
 
 def test_a_dispute_that_is_lost(trial):
@@ -110,3 +112,9 @@ def test_its_words(sim):
                           timeout=30 * harness.SLOW, env=sim.env)
     assert done.returncode == 2 and "pay|settle|dispute|win|lose ORDER" in done.stderr
     assert json.dumps(sim.calls()) == "[]"
+
+
+def test_a_checkout_that_waits_for_a_person_says_so_at_once(trial):
+    trial.sim.revoke("sim")
+    told = trial.stack.cli("orders", "create", "--user", USER, "--plan", "plan_Sim000000002").stdout
+    assert "its checkout is not (parked: reauth_required" in told and "see whopline jobs" in told
