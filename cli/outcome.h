@@ -2,8 +2,8 @@
 #define WHOPLINE_OUTCOME_H
 /* What became of an event, in words, as SQL. For statements that call the event e: OUTCOME_JOINS
  * goes behind its FROM, OUTCOME_TEXT among the columns; e's progress and number of jobs are
- * outcome_progress.progress and .jobs. The LIMIT keeps the planner from working out the view for
- * the whole journal. */
+ * outcome_progress.progress and .jobs. A lost dispute's hold gives way to its loss: only that is
+ * told. The LIMIT keeps the planner from working out the view for the whole journal. */
 
 #define OUTCOME_JOINS                                                                              \
     " LEFT JOIN LATERAL (SELECT progress, jobs FROM event_progress WHERE id = e.id"                \
@@ -21,7 +21,8 @@
     "  || a.owner_id || ': ' || t.reason END, ', ' ORDER BY t.id) AS text"                         \
     "  FROM credit_transactions t JOIN credit_accounts a ON a.id = t.account_id"                   \
     "  WHERE t.tenant_id = e.tenant_id AND t.whop_payment_id = e.payment_id"                       \
-    "  AND t.event_id = e.id) outcome_ledger ON true"                                              \
+    "  AND t.event_id = e.id AND NOT (t.kind = 'dispute_release' AND t.reason = 'dispute lost'))"  \
+    "  outcome_ledger ON true"                                                                     \
     " LEFT JOIN LATERAL (SELECT reason FROM credit_review r"                                       \
     "  WHERE r.tenant_id = e.tenant_id AND r.whop_payment_id = e.payment_id"                       \
     "  AND r.state = 'open') outcome_review ON true"

@@ -69,7 +69,9 @@ def test_from_a_plan_to_a_dispute_that_is_won(trial):
 def test_a_dispute_that_is_lost(trial):
     trial.play("pay")
     trial.play("dispute")
-    assert "disputed -> reversed" in trial.play("lose") and trial.balance() == 0
+    told = trial.play("lose")
+    assert "disputed -> reversed" in told and "here:    took 5,000 credits from user_1: dispute lost\n" in told
+    assert trial.balance() == 0
     payment = next(iter(trial.sim.state()["payments"].values()))
     assert payment["substatus"] == "dispute_lost"
 
