@@ -9,6 +9,7 @@
 #include "runtime/worker.h"
 #include "service/order_whop.h"
 #include "service/payments.h"
+#include "service/plan_whop.h"
 
 #include <stdlib.h>
 
@@ -75,10 +76,13 @@ static struct err conclude(struct slot *slot, struct batch_item *item,
     }
     if (review != NULL) {
         item->reason = arena_printf(&slot->arena, "in review: %s", review);
-    } else if (outcome->result == CREDITS_NOTHING ||
-               (outcome->result == CREDITS_UNCHANGED && claims_paid)) {
+    } else if (outcome->result == CREDITS_NOTHING) {
         item->state = JOB_STATE_SKIPPED;
-        item->reason = outcome->result == CREDITS_NOTHING ? outcome->why : "already_granted";
+        item->reason = outcome->why;
+    } else if (outcome->result == CREDITS_UNCHANGED && claims_paid) {
+        figures_count(&slot->figures, CREDITS_FIGURE_DUPLICATES, 1);
+        item->state = JOB_STATE_SKIPPED;
+        item->reason = "already_granted";
     }
     return ERR_NONE;
 }
@@ -92,7 +96,7 @@ static struct err settle(struct slot *slot, struct batch_item *items, size_t cou
         if (items[i].state == JOB_STATE_DONE)
             payments[used++] =
                 (struct credits_payment){items[i].job->tenant, event_of(&items[i])->payment};
-    TRY(credits_settle(slot->db, &slot->arena, payments, used, ACTOR, outcomes));
+    TRY(credits_settle(slot->db, &slot->arena, payments, used, ACTOR, &slot->figures, outcomes));
     used = 0;
     for (size_t i = 0; i < count; i++)
         if (items[i].state == JOB_STATE_DONE)
@@ -151,6 +155,24 @@ static struct err disputes(struct slot *slot, struct batch_item *items, size_t c
     return settle(slot, items, count);
 }
 
+/* A warning tells, and moves nothing: there may be no payment to settle. */
+static struct err alerts(struct slot *slot, struct batch_item *items, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (text_is_empty(event_of(&items[i])->dispute)) {
+            items[i].state = JOB_STATE_DEAD;
+            items[i].reason = "names no dispute alert";
+            continue;
+        }
+        TRY(payments_note_dispute_alert(slot->db, items[i].job->tenant, event_of(&items[i])));
+        if (pg_affected(slot->db) == 0) {
+            items[i].state = JOB_STATE_SKIPPED;
+            items[i].reason = "told_before";
+        }
+    }
+    return slot_commit_batch(slot, items, count);
+}
+
 /* --- calls to Whop, and what time brings ------------------------------------------------------ */
 
 static struct err end(struct slot *slot, const char *why)
@@ -161,7 +183,7 @@ static struct err end(struct slot *slot, const char *why)
 
 static struct order_work work_of(struct slot *slot)
 {
-    return (struct order_work){slot->db, slot->outside, &slot->arena, slot->job};
+    return (struct order_work){slot->db, slot->outside, &slot->arena, slot->job, &slot->figures};
 }
 
 static struct err checkout(struct slot *slot, const void *payload)
@@ -179,6 +201,15 @@ static struct err refund_call(struct slot *slot, const void *payload)
     const struct order_work work = work_of(slot);
     const char *why;
     TRY(order_whop_make_refund(&work, call->request, &why));
+    return end(slot, why);
+}
+
+static struct err plan(struct slot *slot, const void *payload)
+{
+    const struct plan_call *call = payload;
+    const struct order_work work = work_of(slot);
+    const char *why;
+    TRY(plan_whop_work(&work, call->request, &why));
     return end(slot, why);
 }
 
@@ -202,8 +233,10 @@ static const struct handler handlers[] = {
     {JOB_credits_payment_failed, .handle_batch = failures},
     {JOB_credits_refund, .handle_batch = refunds},
     {JOB_credits_dispute, .handle_batch = disputes},
+    {JOB_credits_dispute_alert, .handle_batch = alerts},
     {JOB_credits_checkout, .handle = checkout},
     {JOB_credits_refund_call, .handle = refund_call},
+    {JOB_credits_plan, .handle = plan},
     {JOB_credits_expire, .handle = expire},
 };
 
@@ -214,6 +247,7 @@ static const struct worker credits = {
     .handlers = handlers,
     .handler_count = ARRAY_LEN(handlers),
     .outside = &outside_face,
+    .figures = &credits_figures,
 };
 
 int main(int argc, char **argv)

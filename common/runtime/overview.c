@@ -3,7 +3,10 @@
 #include "base/clock.h"
 #include "base/log.h"
 
-enum { REAP_MS = 60000 }; /* or CONSUMER_IDLE_MS, where that is shorter */
+enum {
+    REAP_MS = 60000, /* or CONSUMER_IDLE_MS, where that is shorter */
+    LOCK_MS = 200,   /* figures are not worth waiting for longer: relaying waits, too */
+};
 
 void overview_init(struct overview *overview, struct redis *redis, struct pg *pg,
                    const struct config *config)
@@ -73,6 +76,18 @@ static void note(struct overview *overview, const struct err *redis, const struc
     overview->troubled = news;
 }
 
+/* A table may be locked for long, e.g. by a migration. What is read needs no COMMIT. */
+static struct err ask_pg(struct pg *pg, struct pg_stats *out)
+{
+    TRY(pg_begin(pg));
+    struct err err =
+        PG_EXEC(pg, "SELECT set_config('lock_timeout', $1, true)", pg_integer(LOCK_MS));
+    if (!err_failed(&err))
+        err = queue_stats_ask_pg(pg, out);
+    pg_rollback(pg);
+    return err;
+}
+
 void overview_collect(struct overview *overview)
 {
     struct err redis = err_make(ERR_REDIS_DOWN, "not asked");
@@ -87,7 +102,7 @@ void overview_collect(struct overview *overview)
         reap(overview, now_ms);
     }
     overview->redis_ms = err_failed(&redis) ? 0 : now_ms;
-    struct err pg = queue_stats_ask_pg(overview->pg, &overview->pg_stats);
+    struct err pg = ask_pg(overview->pg, &overview->pg_stats);
     overview->pg_ms = err_failed(&pg) ? 0 : now_ms;
     note(overview, &redis, &pg);
 }
@@ -129,6 +144,37 @@ static void write_dead(const struct pg_stats *stats, struct metric_page *page)
         metric_put(page, METRIC_dlq_size, stats->dead[JOB_KIND_COUNT], "unknown", NULL);
 }
 
+static void write_drift(const struct credits_stats *stats, struct metric_page *page)
+{
+    metric_put(page, METRIC_reconcile_drift, stats->paid_without_credit, "paid_without_credit",
+               NULL);
+    if (stats->proof_age_ms >= 0) {
+        metric_put(page, METRIC_reconcile_drift, stats->credited_without_payment,
+                   "credited_without_payment", NULL);
+        metric_put(page, METRIC_reconcile_drift, stats->balances_wrong, "balance", NULL);
+    }
+    metric_begin(page, METRIC_credit_proof_age_seconds);
+    if (stats->proof_age_ms >= 0)
+        metric_put_ms(page, METRIC_credit_proof_age_seconds, stats->proof_age_ms, NULL);
+}
+
+static void write_credits(const struct credits_stats *stats, struct metric_page *page)
+{
+    metric_put(page, METRIC_credit_review_open, stats->review_open, NULL, NULL);
+    metric_put_ms(page, METRIC_credit_review_oldest_seconds, stats->review_oldest_ms, NULL);
+    metric_put(page, METRIC_credit_orders_requested, stats->orders_requested, NULL, NULL);
+    metric_put(page, METRIC_credit_orders_unpaid, stats->orders_unpaid, NULL, NULL);
+    metric_put_ms(page, METRIC_credit_orders_unpaid_oldest_seconds, stats->orders_oldest_ms, NULL);
+    metric_put(page, METRIC_credit_orders_day, stats->orders_opened, "opened", NULL);
+    metric_put(page, METRIC_credit_orders_day, stats->orders_paid, "paid", NULL);
+    metric_begin(page, METRIC_credit_notices_day);
+    for (size_t i = 0; i < stats->notice_kinds; i++)
+        metric_put(page, METRIC_credit_notices_day, stats->notices[i].count, stats->notices[i].kind,
+                   NULL);
+    metric_put(page, METRIC_negative_balances, stats->owing, NULL, NULL);
+    write_drift(stats, page);
+}
+
 static void write_pg(const struct pg_stats *stats, struct metric_page *page)
 {
     write_dead(stats, page);
@@ -150,8 +196,7 @@ static void write_pg(const struct pg_stats *stats, struct metric_page *page)
                    NULL);
     for (size_t i = 0; i < QUEUE_COUNT; i++)
         metric_put(page, METRIC_queue_paused, stats->queue_paused[i] ? 1 : 0, stream_text(i), NULL);
-    metric_put(page, METRIC_credit_review_open, stats->review_open, NULL, NULL);
-    metric_put(page, METRIC_credit_orders_requested, stats->orders_requested, NULL, NULL);
+    write_credits(&stats->credits, page);
     metric_begin(page, METRIC_last_event_seconds);
     if (stats->last_event_ms >= 0)
         metric_put_ms(page, METRIC_last_event_seconds, stats->last_event_ms, NULL);

@@ -13,17 +13,22 @@
     " OR (EXCLUDED.amount IS NOT NULL AND (old.amount IS NULL"                                     \
     "  OR (EXCLUDED.was_paid, EXCLUDED.version_at) > (old.was_paid, old.version_at))))"
 
+#define REFUNDED_COUNTS                                                                            \
+    "credits_word_counts(old.refunded, old.refunded_at, EXCLUDED.refunded, EXCLUDED.refunded_at)"
+
 /* Each payment once: a statement cannot change a row twice. */
 static const char note_payments[] =
     "INSERT INTO payments AS old (tenant_id, whop_payment_id, whop_user_id, whop_membership_id,"
     " whop_plan_id, whop_checkout_id, pack_id, order_ref, email_norm, credits_claimed, status,"
-    " substatus, billing_reason, amount, amount_text, currency, refunded, refunded_odd, was_paid,"
-    " paid_at, version_at, event_id) "
+    " substatus, billing_reason, amount, amount_text, currency, refunded, refunded_odd, "
+    "refunded_at,"
+    " was_paid, paid_at, version_at, event_id) "
     "SELECT tenant, payment, NULLIF(whop_user, ''), NULLIF(membership, ''), NULLIF(plan, ''),"
     " NULLIF(checkout, ''), NULLIF(pack, ''), NULLIF(order_ref, ''), NULLIF(lower(email), ''),"
     " NULLIF(claimed, ''), NULLIF(status, ''), NULLIF(substatus, ''), NULLIF(reason, ''),"
-    " NULLIF(amount, '')::numeric, NULLIF(amount_text, ''), NULLIF(currency, ''),"
-    " NULLIF(refunded, '')::numeric, NULLIF(refunded_odd, ''), was_paid <> 0,"
+    " NULLIF(amount, '')::numeric, NULLIF(amount_text, ''), NULLIF(lower(currency), ''),"
+    " NULLIF(refunded, '')::numeric, NULLIF(refunded_odd, ''),"
+    " CASE WHEN refunded <> '' THEN whopline_from_ms(version_ms) END, was_paid <> 0,"
     " whopline_from_ms(NULLIF(paid_ms, 0)),"
     " whopline_from_ms(version_ms), event "
     "FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],"
@@ -48,7 +53,9 @@ static const char note_payments[] =
     " amount_text = CASE WHEN " AMOUNT_COUNTS " THEN EXCLUDED.amount_text ELSE old.amount_text END,"
     " currency = CASE WHEN " AMOUNT_COUNTS " THEN COALESCE(EXCLUDED.currency, old.currency)"
     "  ELSE COALESCE(old.currency, EXCLUDED.currency) END,"
-    " refunded = GREATEST(old.refunded, EXCLUDED.refunded),"
+    " refunded = CASE WHEN " REFUNDED_COUNTS " THEN EXCLUDED.refunded ELSE old.refunded END,"
+    " refunded_at = CASE WHEN " REFUNDED_COUNTS
+    "  THEN EXCLUDED.refunded_at ELSE old.refunded_at END,"
     " refunded_odd = CASE WHEN EXCLUDED.refunded > 0 THEN NULL"
     "  ELSE COALESCE(EXCLUDED.refunded_odd, old.refunded_odd) END,"
     " was_paid = old.was_paid OR EXCLUDED.was_paid,"
@@ -104,14 +111,19 @@ static bool is_repeated(const struct payment_news *news, size_t place, size_t fr
     return false;
 }
 
-/* What has been refunded of it. A payment may only say that all has gone back. */
+/* What has been refunded of it. A payment may only say that all has gone back; and beside a state
+ * that speaks of something else, as a dispute does, a nought says nothing. */
 static const char *refunded_of(const struct event *event)
 {
     static const char *const whole[] = {"refunded", "auto_refunded"};
-    bool is_whole = is_one_of(event->substatus, whole, ARRAY_LEN(whole));
-    if (!is_whole || money_sign(event->refunded) == MONEY_POSITIVE)
-        return event->refunded;
-    return text_is_empty(event->amount) ? event->substatus : event->amount;
+    static const char *const plain[] = {"succeeded", "partially_refunded"};
+    enum money_sign sign = money_sign(event->refunded);
+    if (is_one_of(event->substatus, whole, ARRAY_LEN(whole)) && sign != MONEY_POSITIVE)
+        return text_is_empty(event->amount) ? event->substatus : event->amount;
+    if (sign == MONEY_ZERO && !text_is_empty(event->substatus) &&
+        !is_one_of(event->substatus, plain, ARRAY_LEN(plain)))
+        return "";
+    return event->refunded;
 }
 
 static const char *odd_amount(const char *text)
@@ -222,7 +234,7 @@ struct err payments_note_refund(struct pg *pg, int64_t tenant, const struct even
         pg,
         "INSERT INTO refunds AS old (tenant_id, whop_refund_id, whop_payment_id, amount,"
         " amount_text, currency, status, version_at, event_id)"
-        " VALUES ($1, $2, $3, $4::numeric, $5, $6, $7, whopline_from_ms($8::bigint), $9)"
+        " VALUES ($1, $2, $3, $4::numeric, $5, lower($6), $7, whopline_from_ms($8::bigint), $9)"
         " ON CONFLICT (tenant_id, whop_refund_id) DO UPDATE SET"
         " amount = EXCLUDED.amount, amount_text = EXCLUDED.amount_text,"
         " currency = EXCLUDED.currency, status = EXCLUDED.status,"
@@ -256,25 +268,71 @@ static const char *phase_of(const char *status)
     return "open";
 }
 
-struct err payments_note_dispute(struct pg *pg, int64_t tenant, const struct event *event)
+/* How far a dispute has come. */
+#define RANK(row) "(CASE " row ".phase WHEN 'warning' THEN 0 WHEN 'open' THEN 1 ELSE 2 END)"
+#define NEW_RANK  RANK("EXCLUDED")
+#define OLD_RANK  RANK("old")
+#define OLD_TIME  "GREATEST(old.version_at, old.read_at)"
+
+/* Which of two news stands.
+ *
+ * An event of a known time ($12): the newer one; of the same moment the one nearer to the end.
+ * An event that only says when the dispute began (v5, v2) stands over what it has come beyond, too.
+ * What is read from Whop ($11) is as new as the moment before it was asked for, but lists may lag
+ * behind: it never takes a step back, so that none of what events have told is undone by an older
+ * state. Won, lost and closed are final for it; that one of them became another one (lost, and won
+ * after all) is believed, and that it was opened again is left to the event that tells of it. */
+static const char dispute_sql[] =
+    "INSERT INTO disputes AS old (tenant_id, whop_dispute_id, whop_payment_id, amount, amount_text,"
+    " currency, status, phase, version_at, event_id)"
+    " VALUES ($1, $2, $3, $4::numeric, $5, lower($6), $7, $8, whopline_from_ms($9::bigint),"
+    " $10)"
+    " ON CONFLICT (tenant_id, whop_dispute_id) DO UPDATE SET"
+    " amount = EXCLUDED.amount, amount_text = EXCLUDED.amount_text,"
+    " currency = EXCLUDED.currency, status = EXCLUDED.status, phase = EXCLUDED.phase,"
+    " version_at = EXCLUDED.version_at, event_id = EXCLUDED.event_id, updated_at = whopline_now()"
+    " WHERE CASE WHEN $11 THEN EXCLUDED.version_at > " OLD_TIME
+    "  AND EXCLUDED.status <> old.status AND " NEW_RANK " >= " OLD_RANK
+    " ELSE (EXCLUDED.version_at, " NEW_RANK ") > (" OLD_TIME ", " OLD_RANK ")"
+    "  OR (NOT $12 AND " NEW_RANK " > " OLD_RANK ") END";
+
+static struct err note_dispute(struct pg *pg, int64_t tenant, const struct event *event,
+                               bool is_read)
 {
     TRY(hold_payment(pg, tenant, event));
+    return PG_EXEC(pg, dispute_sql, pg_integer(tenant), pg_text(event->dispute),
+                   pg_text(event->payment), pg_text_or_null(plain_amount(event->amount)),
+                   pg_text_or_null(event->amount), pg_text_or_null(event->currency),
+                   pg_text(event->status), pg_text(phase_of(event->status)),
+                   pg_integer(event->occurred_ms), pg_text(event->id), pg_flag(is_read),
+                   pg_flag(event->occurred_known));
+}
+
+struct err payments_note_dispute(struct pg *pg, int64_t tenant, const struct event *event)
+{
+    return note_dispute(pg, tenant, event, false);
+}
+
+struct err payments_note_dispute_read(struct pg *pg, int64_t tenant, const struct event *event)
+{
+    TRY(note_dispute(pg, tenant, event, true));
     return PG_EXEC(pg,
-                   "INSERT INTO disputes AS old (tenant_id, whop_dispute_id, whop_payment_id,"
-                   " amount, amount_text, currency, status, phase, version_at, event_id)"
-                   " VALUES ($1, $2, $3, $4::numeric, $5, $6, $7, $8,"
-                   "  whopline_from_ms($9::bigint), $10)"
-                   " ON CONFLICT (tenant_id, whop_dispute_id) DO UPDATE SET"
-                   " amount = EXCLUDED.amount, amount_text = EXCLUDED.amount_text,"
-                   " currency = EXCLUDED.currency, status = EXCLUDED.status,"
-                   " phase = EXCLUDED.phase, version_at = EXCLUDED.version_at,"
-                   " event_id = EXCLUDED.event_id, updated_at = whopline_now()"
-                   " WHERE (EXCLUDED.version_at, EXCLUDED.phase IN ('won', 'lost'),"
-                   "   EXCLUDED.phase = 'open')"
-                   "  > (old.version_at, old.phase IN ('won', 'lost'), old.phase = 'open')",
-                   pg_integer(tenant), pg_text(event->dispute), pg_text(event->payment),
-                   pg_text_or_null(plain_amount(event->amount)), pg_text_or_null(event->amount),
-                   pg_text_or_null(event->currency), pg_text(event->status),
-                   pg_text(phase_of(event->status)), pg_integer(event->occurred_ms),
-                   pg_text(event->id));
+                   "UPDATE disputes SET read_at = GREATEST(read_at, whopline_from_ms($3::bigint))"
+                   " WHERE tenant_id = $1 AND whop_dispute_id = $2 AND status = $4",
+                   pg_integer(tenant), pg_text(event->dispute), pg_integer(event->occurred_ms),
+                   pg_text(event->status));
+}
+
+struct err payments_note_dispute_alert(struct pg *pg, int64_t tenant, const struct event *event)
+{
+    return PG_EXEC(pg,
+                   "INSERT INTO credit_notices (tenant_id, audience, kind, about, owner_id, detail)"
+                   " VALUES ($1, 'admin', 'dispute_alert', $2, COALESCE($3, (SELECT whop_user_id"
+                   "   FROM payments WHERE tenant_id = $1 AND whop_payment_id = $4)),"
+                   "  jsonb_strip_nulls(jsonb_build_object('payment', $4::text, 'type', $5::text,"
+                   "   'amount', $6::text, 'currency', $7::text)))"
+                   " ON CONFLICT DO NOTHING",
+                   pg_integer(tenant), pg_text(event->dispute), pg_text_or_null(event->user),
+                   pg_text_or_null(event->payment), pg_text_or_null(event->status),
+                   pg_text_or_null(event->amount), pg_text_or_null(event->currency));
 }

@@ -225,8 +225,9 @@ def check_jobs(stack):
     """Each firing has its one job, and no job of a schedule is without its firing."""
     assert stack.sql("""SELECT count(*) FROM schedule_firings f LEFT JOIN jobs j ON j.id = f.job_id
                         WHERE f.how <> 'skipped' AND (j.id IS NULL OR j.occurred_at <> f.slot)""") == [(0,)]
-    assert stack.sql("""SELECT count(*), count(DISTINCT job_id) FROM schedule_firings WHERE how <> 'skipped'""") \
-        == stack.sql("SELECT count(*), count(DISTINCT id) FROM jobs WHERE key LIKE 'schedule/%'")
+    # In one look: schedulers may be firing on.
+    assert stack.sql("""SELECT (SELECT (count(*), count(DISTINCT job_id)) FROM schedule_firings WHERE how <> 'skipped')
+                             = (SELECT (count(*), count(DISTINCT id)) FROM jobs WHERE key LIKE 'schedule/%')""") == [(True,)]
 
 
 @pytest.mark.parametrize("point", ["before_firing_commit", "after_firing_commit", "before_pg_commit",
@@ -386,14 +387,12 @@ def test_by_hand(stack):
 
 
 def test_a_skipped_slot_does_not_fire(stack):
-    add(stack, "soon", cron="0 0 1 1 *")
-    stack.start("scheduler")
-    stack.eventually(lambda: stack.sql("SELECT isfinite(next_slot) FROM schedules WHERE name = 'soon'") == [(True,)])
-    stack.sql("UPDATE schedules SET next_slot = now() + interval '2 seconds' WHERE name = 'soon'")
-    slot = stack.sql("SELECT next_slot FROM schedules WHERE name = 'soon'")[0][0]
+    slot = stack.sql("SELECT now()")[0][0]
+    add(stack, "soon", cron="0 0 1 1 *", next_slot=slot)
     stack.cli("schedules", "skip", "soon")
     # Back at that slot, as a clock that was put back would be.
     stack.sql("UPDATE schedules SET next_slot = %s WHERE name = 'soon'", (slot,))
+    stack.start("scheduler")
     stack.eventually(lambda: stack.sql("SELECT next_slot > %s FROM schedules WHERE name = 'soon'", (slot,)) == [(True,)])
     assert firings(stack, "soon") == [(slot, "skipped")]
     assert stack.sql("SELECT count(*) FROM jobs WHERE key = 'schedule/soon'") == [(0,)]

@@ -11,7 +11,7 @@ import time
 
 from server import Reply
 from whop_data import Data, now
-from whop_shapes import ACCOUNT_NAMES, FLAT_MEMBERSHIPS, Shapes
+from whop_shapes import ACCOUNT_NAMES, FLAT_DISPUTES, FLAT_MEMBERSHIPS, Shapes
 
 BASE = "/api/v1/"
 NEWEST_UNSAID = "2025-01-01"
@@ -43,6 +43,8 @@ ROUTES = {
     ("POST", "payments/*/refund"): ("payments.refund", ("payment:manage", *PAYMENT)),
     ("GET", "refunds"): ("refunds.list", ("payment:basic:read",)),
     ("GET", "refunds/*"): ("refunds.get", ("payment:basic:read",)),
+    ("GET", "disputes"): ("disputes.list", ("payment:dispute:read",)),
+    ("GET", "disputes/*"): ("disputes.get", ("payment:dispute:read",)),
     ("POST", "checkout_configurations"): ("checkout_configurations.create", ("checkout_configuration:create",)),
     ("GET", "checkout_configurations"): ("checkout_configurations.list", ("checkout_configuration:basic:read",)),
     ("GET", "checkout_configurations/*"): ("checkout_configurations.get", ()),
@@ -98,7 +100,22 @@ class Whop:
         return self.data.all
 
     def put(self, collections):
-        return {kind: [self.data.put(kind, it) for it in items] for kind, items in collections.items()}
+        return {kind: [self.put_one(kind, it) for it in items] for kind, items in collections.items()}
+
+    def put_one(self, kind, given):
+        before = self.data.all[kind].get(given.get("id"), {}).get("status")
+        it = self.data.put(kind, given)
+        if kind == "refunds" and before == "pending" and it["status"] == "succeeded":
+            self.give_back(it)
+        return it
+
+    def give_back(self, refund):
+        """The payment tells of a refund once it has succeeded; of those in flight the list of refunds does."""
+        payment = self.data.all["payments"][refund["payment"]]
+        refunded = float(payment["refunded_amount"]) + float(refund["amount"])
+        whole = refunded >= float(payment["total"]) - 1e-9
+        payment.update(refunded_amount=f"{refunded:.2f}", refunded_at=now(), updated_at=now(),
+                       substatus="refunded" if whole else "partially_refunded")
 
     def make_many(self, kind, count, like):
         return [self.data.make(kind, like)["id"] for _ in range(count)]
@@ -258,7 +275,7 @@ class Whop:
         start = self.start_of(rows, request.one("after"))
         page = rows[start:start + first]
         show = getattr(self.shapes, kind)
-        more = {"listed": True} if kind == "refunds" else {}
+        more = {"listed": True} if kind in ("refunds", "disputes") else {}
         end = self.cursor(page[-1]) if page else None
         if self.settings["repeat_cursor"] and request.one("after"):
             end = request.one("after")
@@ -270,6 +287,8 @@ class Whop:
     def check_owner(kind, request, key, version):
         names = ["company_id"]
         if kind in ("memberships", "members") and version >= FLAT_MEMBERSHIPS:
+            names = ["account_id"]
+        elif kind == "disputes" and version >= FLAT_DISPUTES:
             names = ["account_id"]
         elif kind in ("products", "plans", "checkout_configurations") and version >= ACCOUNT_NAMES:
             names = ["account_id", "company_id"]
@@ -326,13 +345,23 @@ class Whop:
     PLAN_INPUT = ("plan_type", "release_method", "billing_period", "currency", "trial_period_days", "expiration_days",
                   "stock", "unlimited_stock", "visibility", "title", "description", "internal_notes", "metadata")
 
-    def read_plan(self, body, call, key):
+    PLAN_WORDS = {"visibility": ("visible", "hidden", "archived", "quick_link"), "plan_type": ("renewal", "one_time"),
+                  "release_method": ("buy_now", "waitlist")}
+
+    def plan_terms(self, body):
         given = {name: body[name] for name in self.PLAN_INPUT if name in body}
         for name in ("initial_price", "renewal_price"):
             if name in body:
                 given[name] = amount(body[name], name)
         if len(given.get("title") or "") > 30:
             raise Refusal(400, "bad_request", "title is too long (maximum is 30 characters).")
+        for name, words in self.PLAN_WORDS.items():
+            if name in given and given[name] not in words:
+                raise Refusal(400, "bad_request", f"{name} must be one of {', '.join(words)}.")
+        return given
+
+    def read_plan(self, body, call, key):
+        given = self.plan_terms(body)
         given["product"] = body.get("product_id")
         if given["product"]:
             self.find("products", given["product"], key)
@@ -363,16 +392,16 @@ class Whop:
 
     def do_plans_update(self, request, call, key, version, wanted):
         body, plan = self.body_of(request), self.find("plans", wanted, key)
-        change = {name: body[name] for name in self.PLAN_INPUT if name in body}
-        change.update((name, amount(body[name], name)) for name in ("initial_price", "renewal_price") if name in body)
-        plan.update(change, updated_at=now())
+        plan.update(self.plan_terms(body), updated_at=now())
         self.record.effect(call, "plan.updated", wanted)
         return self.show("plans", plan, version)
 
     def do_payments_refund(self, request, call, key, version, wanted):
         payment = self.find("payments", wanted, key)
         body = request.json() or {}
-        total, refunded = float(payment["total"]), float(payment["refunded_amount"])
+        in_flight = [float(it["amount"]) for it in self.data.all["refunds"].values()
+                     if it["payment"] == wanted and it["status"] == "pending"]
+        total, refunded = float(payment["total"]), float(payment["refunded_amount"]) + sum(in_flight)
         part = body.get("partial_amount")
         wish = total - refunded if part is None else float(amount(part, "partial_amount"))
         if not payment["refundable"] or total - refunded <= 0:
@@ -383,11 +412,8 @@ class Whop:
         refund = self.data.put("refunds", {"payment": wanted, "amount": text, "currency": payment["currency"],
                                            "company": key["company"]}, now())
         self.record.effect(call, "refund.created", refund["id"])
-        shown = self.show("payments", payment, version)  # still with the values of before
-        payment.update(refunded_amount=f"{refunded + wish:.2f}", refunded_at=now(), updated_at=now(),
-                       refundable=refunded + wish < total - 1e-9,
-                       substatus="refunded" if refunded + wish >= total - 1e-9 else "partially_refunded")
-        return shown
+        payment.update(updated_at=now(), refundable=refunded + wish < total - 1e-9)
+        return self.show("payments", payment, version)
 
     def do_checkout_configurations_create(self, request, call, key, version):
         body = self.body_of(request)
