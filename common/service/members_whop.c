@@ -1,0 +1,81 @@
+#include "service/members_whop.h"
+
+#include "service/whop_news.h"
+
+/* By the clock that all workers share. */
+static struct err now_ms(struct pg *pg, int64_t *out)
+{
+    TRY(pg_exec(pg, "SELECT (extract(epoch FROM whopline_now()) * 1000)::bigint", NULL, 0));
+    *out = pg_get_integer(pg, 0, 0);
+    return ERR_NONE;
+}
+
+static bool is_known(const char *status)
+{
+    static const char *const known[] = {"trialing",  "active",     "past_due",
+                                        "completed", "canceling",  "canceled",
+                                        "expired",   "unresolved", "drafted"};
+    for (size_t i = 0; i < ARRAY_LEN(known); i++)
+        if (strcmp(status, known[i]) == 0)
+            return true;
+    return false;
+}
+
+static struct err read_both(struct whop *whop, const struct member_question *question,
+                            int64_t asked_ms, struct event *out)
+{
+    struct whop_membership membership;
+    struct whop_access access;
+    TRY(whop_get_membership(whop, question->membership, &membership));
+    whop_news_of_membership(&membership, asked_ms, whop->arena, out);
+    if (text_is_empty(out->user))
+        out->user = question->user;
+    if (is_known(out->status) || text_is_empty(out->user) || text_is_empty(out->product))
+        return ERR_NONE;
+    TRY(whop_get_access(whop, out->user, out->product, &access));
+    out->valid = access.has_access ? "true" : "false";
+    return ERR_NONE;
+}
+
+static struct member_news news_of(const struct member_question *question, enum member_source source,
+                                  const struct event *event, int64_t asked_ms)
+{
+    return (struct member_news){
+        .tenant = question->tenant,
+        .source = source,
+        .event = event,
+        .asked_ms = asked_ms,
+        .backfill = question->backfill,
+    };
+}
+
+struct err members_ask(struct pg *pg, struct outside *outside, struct arena *arena,
+                       const struct member_question *question, struct member_news *out)
+{
+    struct tenant_whop client;
+    struct event *event = arena_alloc(arena, sizeof *event);
+    int64_t asked_ms;
+    TRY(now_ms(pg, &asked_ms));
+    TRY(tenant_whop_open(&client, pg, outside, arena, question->tenant, CREDENTIAL_FOR_WORK));
+    client.whop.bulk = question->bulk;
+    TRY(tenant_whop_close(&client, read_both(&client.whop, question, asked_ms, event)));
+    *out = news_of(question, MEMBER_READ, event, asked_ms);
+    return ERR_NONE;
+}
+
+struct err members_say_gone(struct pg *pg, struct arena *arena,
+                            const struct member_question *question, struct member_news *out)
+{
+    struct event *event = arena_alloc(arena, sizeof *event);
+    int64_t asked_ms;
+    TRY(now_ms(pg, &asked_ms));
+    payload_init(PAYLOAD_event, event);
+    event->id = arena_printf(arena, "api/%s", question->membership);
+    event->kind = "membership.gone";
+    event->membership = question->membership;
+    event->user = question->user;
+    event->received_ms = event->occurred_ms = asked_ms;
+    event->occurred_known = true;
+    *out = news_of(question, MEMBER_GONE, event, asked_ms);
+    return ERR_NONE;
+}

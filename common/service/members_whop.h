@@ -1,0 +1,28 @@
+#ifndef WHOPLINE_MEMBERS_WHOP_H
+#define WHOPLINE_MEMBERS_WHOP_H
+/* What Whop says of a membership, asked for because nobody else can decide. Blocking; the
+ * connection's thread; no transaction may be open. */
+#include "service/members.h"
+#include "service/tenant_whop.h"
+
+struct member_question {
+    int64_t tenant;
+    const char *membership;
+    const char *user; /* who is said to hold it; "" if nobody has said */
+    bool bulk;        /* goes behind what events ask */
+    bool backfill;
+};
+
+/* *out, in the arena, is for members_note. That Whop does not know the membership is an answer,
+ * too: WHOP_NOT_FOUND is for the caller to wait a while before he believes it (members_say_gone).
+ *
+ * Where Whop's answer belongs to a status nobody knows, the user's access to the product is asked
+ * for as well. */
+MUST_CHECK struct err members_ask(struct pg *pg, struct outside *outside, struct arena *arena,
+                                  const struct member_question *question, struct member_news *out);
+/* Whop knows of no such membership, and has had its time. */
+MUST_CHECK struct err members_say_gone(struct pg *pg, struct arena *arena,
+                                       const struct member_question *question,
+                                       struct member_news *out);
+
+#endif
