@@ -82,6 +82,7 @@ CREATE TABLE memberships (
     cancel_at timestamptz NOT NULL DEFAULT '-infinity',
     version_at timestamptz NOT NULL DEFAULT '-infinity', -- of status and claim
     event_id text NOT NULL DEFAULT '',      -- that told of them
+    told_at timestamptz NOT NULL DEFAULT '-infinity',    -- by our clock
     read_at timestamptz NOT NULL DEFAULT '-infinity',    -- Whop was asked then: it stands over what is older
     read_wanted_at timestamptz,             -- somebody is to ask
     access text NOT NULL DEFAULT 'no' CHECK (access IN ('yes', 'grace', 'no')), -- worked out with the student's
@@ -262,7 +263,6 @@ DECLARE
     v_at timestamptz := whopline_from_ms(n.version_ms);
     v_asked timestamptz := whopline_from_ms(n.asked_ms);
     v_status text := CASE WHEN n.kind = 'gone' THEN 'deleted' ELSE n.status END;
-    v_claim text := CASE WHEN n.kind = 'event' THEN n.claim END;
     v_wins boolean;
     v_differs boolean;
     old memberships;
@@ -274,25 +274,30 @@ BEGIN
         FOR NO KEY UPDATE;
     m := old;
     IF n.kind = 'event' THEN
-        v_wins := (v_at, membership_gives(v_status, v_claim) = 'no', COALESCE(v_status, ''), n.event COLLATE "C")
+        v_wins := (v_at, membership_gives(v_status, n.claim) = 'no', COALESCE(v_status, ''), n.event COLLATE "C")
             > (m.version_at, membership_gives(m.status, m.claim) = 'no', COALESCE(m.status, ''), m.event_id COLLATE "C")
-            AND v_at > m.read_at - c_skew AND (v_status IS NOT NULL OR v_claim IS NOT NULL);
+            AND v_at > m.read_at - c_skew AND (v_status IS NOT NULL OR n.claim IS NOT NULL);
     ELSE
-        -- What was told after we asked is not in the answer, unless Whop's own clock says so.
-        v_wins := v_asked >= m.read_at AND (v_asked >= m.version_at OR v_at >= m.version_at);
+        -- What was told after we asked need not be in the answer.
+        v_wins := v_asked >= m.read_at AND v_asked >= m.told_at;
     END IF;
-    v_differs := membership_gives(v_status, v_claim) <> membership_gives(m.status, m.claim)
+    v_differs := membership_gives(v_status, n.claim) <> membership_gives(m.status, m.claim)
         AND m.version_at > '-infinity';
-    wants_read := n.kind = 'event' AND (n.uncertain OR membership_is_odd(v_status, v_claim)
+    wants_read := n.kind = 'event' AND (n.uncertain OR membership_is_odd(v_status, n.claim)
         OR v_differs AND (v_at = m.version_at OR v_at BETWEEN m.read_at - c_skew AND m.read_at + c_skew)
         OR n.whop_user IS NULL AND m.whop_user_id IS NULL)
         OR n.kind <> 'event' AND NOT v_wins AND v_differs AND v_asked >= m.read_at;
 
     IF v_wins THEN
         m.status := v_status;
-        m.claim := v_claim;
-        m.version_at := greatest(m.version_at, v_at);
+        m.claim := n.claim;
         m.event_id := n.event;
+        IF n.kind = 'event' THEN
+            m.version_at := v_at;
+            m.told_at := whopline_now();
+        ELSE -- what was told of that very moment has its answer now; nothing may lie in the future
+            m.version_at := greatest(v_at, least(m.version_at, v_asked)) + interval '1 microsecond';
+        END IF;
     END IF;
     IF n.kind <> 'event' AND v_asked > m.read_at THEN
         m.read_at := v_asked;
@@ -333,7 +338,7 @@ BEGIN
             plan_at = m.plan_at, whop_product_id = m.whop_product_id, product_at = m.product_at, status = m.status,
             claim = m.claim, period_start = m.period_start, period_end = m.period_end, period_at = m.period_at,
             cancel_at_period_end = m.cancel_at_period_end, cancel_at = m.cancel_at, version_at = m.version_at,
-            event_id = m.event_id, read_at = m.read_at, read_wanted_at = m.read_wanted_at,
+            event_id = m.event_id, told_at = m.told_at, read_at = m.read_at, read_wanted_at = m.read_wanted_at,
             updated_at = whopline_now()
             WHERE id = m.id;
     END IF;
