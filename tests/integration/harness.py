@@ -30,7 +30,11 @@ import whop
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BIN = pathlib.Path(os.environ.get("WHOPLINE_BIN") or ROOT / "build/dev/bin")
+# Two things that a slow build needs more of. SLOW: patience, which costs nothing where all goes well.
+# PACE: time that has to pass before something happens (a lease, a call's time-out), which each test
+# that is about it waits for.
 SLOW = float(os.environ.get("WHOPLINE_TEST_SLOW") or 1)
+PACE = float(os.environ.get("WHOPLINE_TEST_PACE") or SLOW)
 # The names in the Procfile, in its order; NAME runs as whopline-NAME.
 PROCESSES = tuple(re.findall(r"^([\w-]+):", (ROOT / "Procfile").read_text(encoding="utf-8"), re.MULTILINE))
 SANITIZER = re.compile(r"(ERROR|WARNING): \w+Sanitizer|runtime error:|SUMMARY: \w+Sanitizer")
@@ -39,7 +43,7 @@ DIES_WITH_US = ["setpriv", "--pdeathsig", "KILL"]
 
 # Fast enough for a test to see several leases, sweeps and retries.
 SETTINGS = {
-    "LEASE_MS": int(1500 * SLOW), "READ_BLOCK_MS": 200, "SHUTDOWN_GRACE_MS": 5000,
+    "LEASE_MS": int(1500 * PACE), "READ_BLOCK_MS": 200, "SHUTDOWN_GRACE_MS": 5000,
     "BACKOFF_BASE_MS": 50, "BACKOFF_MAX_MS": 1000, "RELAY_SWEEP_MS": 100, "RELAY_STALE_MS": 2000,
     "HTTP_DRAIN_MS": 2000, "SLOTS": 4, "LOG_LEVEL": "info",
     "SCHEDULES_ENABLED": "off",  # what they cause has no worker in most tests
@@ -81,6 +85,14 @@ def end_of(path, lines=40):
     return "\n".join(text.splitlines()[-lines:])
 
 
+def roomy_folder():
+    """Memory, if there is room for stores of tests in it, as ./dev says (has_memory), which is run usually."""
+    shm = pathlib.Path("/dev/shm")
+    if shm.is_dir() and os.access(shm, os.W_OK) and shutil.disk_usage(shm).free >= 2 << 30:
+        return str(shm)
+    return "/tmp"
+
+
 _held_ports = []
 
 
@@ -110,13 +122,13 @@ class Cluster:
     """A PostgreSQL for the whole run: the one ./dev test has started, or else one of our own.
     durable: set up as in production, so that it may be killed."""
 
-    FAST = ("fsync=off", "full_page_writes=off", "synchronous_commit=off")
+    FAST = ("fsync=off", "full_page_writes=off", "synchronous_commit=off", "max_wal_size=256MB")
 
     def __init__(self, durable=False):
         programs = glob.glob("/usr/lib/postgresql/*/bin/postgres")
         programs.sort(key=lambda path: int(path.split("/")[4]))
         self.bin_dir = os.path.dirname(programs[-1])
-        self.folder = tempfile.mkdtemp(prefix="wl-pg-", dir="/tmp")
+        self.folder = tempfile.mkdtemp(prefix="wl-pg-", dir="/tmp" if durable else roomy_folder())
         self.settings = ["listen_addresses=", "max_connections=300", *([] if durable else self.FAST)]
         # PostgreSQL refuses to run as root; in a user namespace it is nobody, and on disk still us.
         self.user = ["unshare", "--user", "--map-user=65534", "--map-group=65534"] if os.geteuid() == 0 else []
@@ -210,6 +222,14 @@ class Proc:
         if self.running():
             self.popen.send_signal(number)
 
+    def heard(self, number):
+        """Waits until that signal has been delivered: a second one beside it would be none."""
+        def is_delivered():
+            status = pathlib.Path(f"/proc/{self.pid}/status").read_text(encoding="ascii")
+            waiting = [int(mask, 16) for mask in re.findall(r"^S[hi][dg]Pnd:\s*(\w+)", status, re.MULTILINE)]
+            return not any(mask >> number - 1 & 1 for mask in waiting)
+        eventually(is_delivered)
+
     def sigterm(self, wait=True):
         """Asks it to end; that must be with 0."""
         self.send(signal.SIGTERM, 0)
@@ -301,7 +321,7 @@ class Stack:
 
     def __init__(self, pg_sockets, template=None, bin_dir=BIN):
         self.bin, self.procs, self.expected_errors = bin_dir, [], []
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="s-", dir=os.environ.get("WHOPLINE_TEST_TMP", "/tmp")))
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="s-", dir=os.environ.get("WHOPLINE_TEST_TMP") or roomy_folder()))
         self.pg_sockets, self.database, self._db = pg_sockets, None, None
         self.redis = Redis(str(self.folder))
         self.http_port, self.private_port = free_port(), free_port()
@@ -314,7 +334,8 @@ class Stack:
         }
         if template:
             self.database = "test_" + self.folder.name[2:].lower()
-            execute(pg_sockets, f'CREATE DATABASE "{self.database}" TEMPLATE "{template}"')
+            # Through the buffers and the log, as is usual, it takes twice the time.
+            execute(pg_sockets, f'CREATE DATABASE "{self.database}" TEMPLATE "{template}" STRATEGY file_copy')
             self.env["DATABASE_URL"] = database_url(pg_sockets, self.database)
         self.redis.start()
 

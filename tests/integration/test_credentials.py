@@ -18,7 +18,7 @@ LOCK_MS = 700
 def blue(stack, sim):
     """A tenant with OAuth tokens that Whop knows; the access token can be made to be refused."""
     stack.env.update(sim.env, WHOP_TOKEN_ENCRYPTION_KEY=KEY, WHOP_CLIENT_ID="app_Sim", TENANT_STATUS_MS="50",
-                     TOKEN_REFRESH_LOCK_MS=str(int(LOCK_MS * harness.SLOW)), HTTP_TIMEOUT_MS="5000",
+                     TOKEN_REFRESH_LOCK_MS=str(int(LOCK_MS * harness.PACE)), HTTP_TIMEOUT_MS="5000",
                      WHOP_RATE_PER_MIN="60000", WHOP_FEATURES="products,plans,memberships,payments")
     sim.settings(per_minute=0)
     sim.grant(SECRETS["refresh"], "blue", client_id="app_Sim", company=BLUE)
@@ -72,7 +72,7 @@ def test_a_token_is_refreshed_before_it_expires_by_the_schedule(blue, sim):
 
 def test_two_workers_at_a_401_make_one_refresh(blue, sim):
     add(blue, sim, known=False)
-    sim.rule(operation="oauth.token", latency_ms=300, times=0)
+    sim.rule(operation="oauth.token", latency_ms=int(500 * harness.SLOW), times=0)  # until both have met it
     blue.start("scheduler")
     workers = [blue.start("sync", env={"SLOTS": 1}) for _ in range(2)]
     jobs = [put(blue, "sync.check_tenant") for _ in range(2)]

@@ -18,8 +18,10 @@ import wire
 STREAM = "wl:{0}:events"
 ALIASES = ("/webhooks/whop", "/webhooks/whop/default", "/api/webhooks", "/api/whop/webhook",
            "/api/webhooks/whop")
+# Redis syncs its disk before it answers: on a busy one it takes its time.
 SHORT = {"HTTP_HEADER_TIMEOUT_MS": 300, "HTTP_BODY_TIMEOUT_MS": 600, "HTTP_IDLE_TIMEOUT_MS": 900,
          "ACCEPT_TIMEOUT_MS": 400}
+SHORT = {name: int(ms * (1 + harness.PACE)) for name, ms in SHORT.items()}
 
 
 @pytest.fixture
@@ -332,7 +334,7 @@ def test_slow_senders(stack):
     for begun in (b"P", whole[:cut - 1], whole[:cut], whole[:-1]):
         began = time.monotonic()
         assert refusal(stack, begun) == 408
-        assert time.monotonic() - began < 2 * harness.SLOW
+        assert time.monotonic() - began < SHORT["HTTP_BODY_TIMEOUT_MS"] / 1000 + 1.5 * harness.SLOW
     with Link(stack) as link:  # idle: closed without a word
         assert link.ask(whole) == 200
         assert link.answer() is None
@@ -389,7 +391,7 @@ def test_redis_down_and_back(stack):
         link.send(post(whop.payment()))
         status, headers = link.answer()
         assert status == 503 and int(headers["retry-after"]) > 0
-        assert time.monotonic() - began < 1 * harness.SLOW
+        assert time.monotonic() - began < SHORT["ACCEPT_TIMEOUT_MS"] / 1000 + 0.6 * harness.SLOW
     stack.redis.start()
     stack.eventually(lambda: whop_get(stack, "/readyz")[0] == 200)
     assert whop.send(stack, whop.payment()) == 200
@@ -408,7 +410,7 @@ def test_redis_that_does_not_answer(stack):
             link.send(post(body))
             status, headers = link.answer()
             assert status == 503 and headers["retry-after"]
-            assert 0.3 < time.monotonic() - began < 2 * harness.SLOW
+            assert 0.3 < time.monotonic() - began < SHORT["ACCEPT_TIMEOUT_MS"] / 1000 + 1.6 * harness.SLOW
     finally:
         stack.redis.process.send_signal(signal.SIGCONT)
     stack.eventually(lambda: whop_get(stack, "/readyz")[0] == 200)

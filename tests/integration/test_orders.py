@@ -18,7 +18,7 @@ class Shop:
     def __init__(self, stack, sim):
         self.stack, self.sim = stack, sim
         stack.env.update(sim.env, WHOP_API_KEY=simulator.KEY, OUTBOUND_VERIFY_MS="100",
-                         OUTBOUND_GRACE_MS=str(int(500 * harness.SLOW)), HTTP_TIMEOUT_MS=str(int(2000 * harness.SLOW)))
+                         OUTBOUND_GRACE_MS=str(int(500 * harness.PACE)), HTTP_TIMEOUT_MS=str(int(2000 * harness.PACE)))
         sim.put("users", {"id": USER})
         sim.put("products", {"id": "prod_1"})
         sim.put("plans", {"id": PLAN, "product": "prod_1", "initial_price": PRICE, "currency": "usd"})
@@ -35,6 +35,9 @@ class Shop:
 
     def order(self, order):
         return json.loads(self.stack.cli("orders", "show", order, "--json").stdout)[0]
+
+    def state(self, order):
+        return self.stack.sql("SELECT state FROM credit_orders WHERE id = %s", (order,))[0][0]
 
     def checkout(self, order):
         return self.stack.sql("SELECT whop_checkout_id FROM credit_orders WHERE id = %s", (order,))[0][0]
@@ -78,7 +81,7 @@ class Shop:
         return found[0][0] if found else 0
 
     def becomes(self, order, state, balance):
-        self.stack.eventually(lambda: self.order(order)["state"] == state and self.balance() == balance, 20)
+        self.stack.eventually(lambda: self.state(order) == state and self.balance() == balance, 20)
         assert self.stack.sql("SELECT * FROM credit_mismatches") == []
 
     def posts(self, path):
@@ -256,7 +259,7 @@ def test_killed_around_the_call(shop, what, point):
         shop.stack.eventually(lambda: shop.stack.sql("SELECT state FROM credit_refund_requests") == [("sent",)], 40)
         assert len(shop.sim.effects("refund.created")) == 1
     else:
-        shop.stack.eventually(lambda: shop.order(order)["state"] == "checkout_open", 40)
+        shop.stack.eventually(lambda: shop.state(order) == "checkout_open", 40)
         assert len(shop.sim.effects("checkout_configuration.created")) == 1
 
 

@@ -6,6 +6,7 @@ import signal
 import time
 import uuid
 
+import psycopg2
 import pytest
 
 import harness
@@ -186,12 +187,16 @@ def test_poison_alone_is_dead_and_its_neighbours_are_done(stack):
 
 def test_a_lost_lease_stops_the_run(stack):
     """Somebody else takes the entry over: what runs here ends, and has had no effect."""
-    probe = start(stack, LEASE_MS=600)  # so that a BEAT comes while the query runs
-    job = put_one(stack, "query", "theirs", 450)
+    probe = start(stack, LEASE_MS=600, MAX_RUN_MS=60000, DATABASE_LOCK_TIMEOUT_MS=60000)
     redis = stack.redis.client()
-    pending = stack.eventually(lambda: redis.xpending_range(STREAM, "g", "-", "+", 10))
-    redis.xclaim(STREAM, "g", "somebody:1:else", 0, [pending[0]["message_id"]], justid=True)
-    probe.wait_log("lease lost")
+    with psycopg2.connect(stack.env["DATABASE_URL"]) as link, link.cursor() as cursor:
+        cursor.execute("LOCK TABLE probe_effects IN ACCESS EXCLUSIVE MODE")  # it runs until it is stopped
+        job = put_one(stack, "effect", "theirs")
+        pending = stack.eventually(lambda: redis.xpending_range(STREAM, "g", "-", "+", 10))
+        redis.xclaim(STREAM, "g", "somebody:1:else", 0, [pending[0]["message_id"]], justid=True)
+        probe.wait_log("lease lost")
+        link.rollback()
+    link.close()
     stack.eventually(lambda: effects(stack, job) == 1)  # once the other's lease has run out
     stack.eventually(lambda: is_clean(stack))
     assert effects(stack, job) == 1
@@ -292,21 +297,29 @@ def test_fifty_restarts_of_redis_leave_no_deaf_worker(stack):
 
 def test_a_slow_mark_does_not_hide_what_redis_has_lost(stack):
     """Redis is told of a new row, loses its data and is filled anew, without the row, which is too
-    young to be swept; then the mark arrives. With RELAY_STALE_MS at an hour nothing but the refusal
-    of that mark brings the job back."""
+    young to be swept; then the mark arrives. With RELAY_STALE_MS at an hour a row that is marked
+    would not come back."""
     redis = stack.redis.client()
     first = put_one(stack, "chain", "c", 1)
-    stack.start("scheduler", env={"RELAY_STALE_MS": 3600000, "RELAY_SWEEP_MS": int(3000 * harness.SLOW)})
+    stack.start("scheduler", env={"RELAY_STALE_MS": 3600000})
+    # Young until the end: a sweep is as late as the machine is slow.
+    stack.sql("""CREATE FUNCTION stay_young() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                   NEW.created_at := NEW.created_at + interval '1 hour'; RETURN NEW; END $$;
+                 CREATE TRIGGER stay_young BEFORE INSERT ON jobs FOR EACH ROW EXECUTE FUNCTION stay_young()""")
     # One slot, so that it does not read the new job while it is busy with the first.
     probe = stack.start("probe", env={"SLOTS": 1}, fault="after_enqueue_before_mark:stop@1")
     stack.eventually(lambda: state(stack, first)[0] == "done")
     stack.eventually(lambda: stopped(probe.pid))
+    stack.sql("DROP TRIGGER stay_young ON jobs")
     before = stack.sql("SELECT rebuilds FROM relay_state")[0][0]
     redis.flushall()
     stack.eventually(lambda: stack.sql("SELECT rebuilds FROM relay_state")[0][0] > before)
     assert stack.sql("SELECT count(*) FROM jobs WHERE state = 'queued' AND relayed_at IS NULL") == [(1,)]
     probe.send(signal.SIGCONT)
-    stack.eventually(lambda: stack.sql("SELECT count(*) FROM probe_effects") == [(2,)])
+    after = put_one(stack, "effect", "after the mark")
+    stack.eventually(lambda: state(stack, after)[0] == "done")
+    stack.sql("UPDATE jobs SET created_at = created_at - interval '2 hours'")
+    stack.eventually(lambda: stack.sql("SELECT count(*) FROM probe_effects") == [(3,)])
 
 
 def stopped(pid):

@@ -23,6 +23,8 @@ import whop
 KEY = "0123456789abcdef0123456789abcdef"
 # For the last reports, after the program's end: LINGER_MS in report/main.c, and some air.
 LINGERS = 6
+# Until the test has found the reporter and done something to it.
+BRIEFLY = f"sleep {int(500 + 500 * harness.PACE)}"
 
 
 class Server:
@@ -307,7 +309,7 @@ def test_the_reporter_holds_no_settings(stack, server):
 
 def test_the_same_error_is_sent_once_in_a_while_with_its_number(stack, server):
     proc = probe(stack, server, "dead 1 a.b MALFORMED x", "sleep 300", "dead 40 a.b MALFORMED x",
-                 "dead 1 a.b PG_DATA x", SENTRY_REPEAT_SECONDS=2)
+                 "dead 1 a.b PG_DATA x", SENTRY_REPEAT_SECONDS=int(1 + harness.PACE))
     stack.eventually(lambda: len(server.events()) == 3)
     first, other, repeated = server.events()
     assert [kind(event) for event in server.events()] == ["MALFORMED", "PG_DATA", "MALFORMED"]
@@ -413,7 +415,7 @@ def test_a_slow_server_still_hears_of_the_crash(stack, server):
 
 def test_what_the_reporter_had_no_room_for_is_counted(stack, server):
     """A reporter that does not read fills the socket."""
-    proc = probe(stack, server, "sleep 1000", "dead 3000 a.b MALFORMED x", "sleep 2000",
+    proc = probe(stack, server, BRIEFLY, "dead 3000 a.b MALFORMED x", "sleep 2000",
                  "dead 1 a.c MALFORMED x", ready=False)
     proc.wait_log("dead jobs and crashes are reported")
     (child,) = reporters(proc.pid)
@@ -448,7 +450,7 @@ def test_a_certificate_that_nobody_vouches_for(stack, tmp_path):
 
 
 def test_a_reporter_that_dies_harms_nobody(stack, server):
-    proc = probe(stack, server, "sleep 1000", "dead 3 a.b MALFORMED x", ready=False)
+    proc = probe(stack, server, BRIEFLY, "dead 3 a.b MALFORMED x", ready=False)
     proc.wait_log("dead jobs and crashes are reported")
     (child,) = reporters(proc.pid)
     os.kill(child, signal.SIGKILL)

@@ -10,6 +10,7 @@ import uuid
 import psycopg2
 import pytest
 
+import harness
 import whop
 import wire
 
@@ -68,8 +69,8 @@ def test_a_killed_workers_jobs_run_elsewhere(stack):
     started = time.monotonic()
     stack.start("credits")
     stack.eventually(lambda: count(stack, "done") == 40, timeout=20)
-    # LEASE_MS is 1.5 s in tests: the lease, one reclaim period, one lease without reclaiming.
-    assert time.monotonic() - started < 12
+    # The lease, one reclaim period, one lease without reclaiming, and what else takes its time.
+    assert time.monotonic() - started < 2.5 * harness.SETTINGS["LEASE_MS"] / 1000 + 8 * harness.SLOW
     assert balance(stack) == 40 * CREDITS
     stack.eventually(lambda: is_empty(stack))
 
@@ -102,8 +103,7 @@ def test_a_second_signal_ends_at_once(stack):
         put(stack, "pay_hangs")
         stack.eventually(lambda: stack.redis.client().xpending(STREAM, "g")["pending"] == 1)
         proc.sigterm(wait=False)
-        time.sleep(0.3)
-        assert proc.running()
+        proc.heard(signal.SIGTERM)
         proc.send(signal.SIGTERM, 1)
         assert proc.wait_exit() == 1
         link.rollback()
@@ -268,17 +268,19 @@ def test_poison_takes_nobody_with_it(stack):
     stack.expect_errors("msg=dead")
     add_plan(stack)
     stack.sql("""CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-                   PERFORM pg_sleep(CASE WHEN NEW.whop_payment_id = 'pay_poison' THEN 60 ELSE 0.3 END);
-                   RETURN NEW; END $$;
+                   IF NEW.whop_payment_id = 'pay_poison' THEN
+                     SET application_name = 'poison'; PERFORM pg_sleep(60);
+                   END IF;
+                   PERFORM pg_sleep(0.3); RETURN NEW; END $$;
                  CREATE TRIGGER dawdle BEFORE INSERT ON payments FOR EACH ROW EXECUTE FUNCTION dawdle()""")
     stack.start("scheduler")
     poison = put(stack, "pay_poison")
     fine = [put(stack, f"pay_innocent_{number}") for number in range(12)]
 
     def poison_runs():
-        """Seen from PostgreSQL: a session has been in the trigger for longer than any other would."""
+        """Seen from PostgreSQL."""
         return stack.sql("""SELECT pid FROM pg_stat_activity WHERE datname = current_database()
-                            AND wait_event = 'PgSleep' AND now() - query_start > interval '0.7 s'""")
+                            AND application_name = 'poison'""")
 
     deaths = 0
     while state(stack, poison)[0] == "queued":
@@ -289,6 +291,7 @@ def test_poison_takes_nobody_with_it(stack):
             deaths += 1
             stack.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                       " WHERE datname = current_database() AND wait_event = 'PgSleep'")
+            stack.eventually(lambda: not poison_runs())
     assert deaths == 5  # MAX_DELIVERIES
     stack.eventually(lambda: all(state(stack, job)[0] == "done" for job in fine), timeout=20)
     assert "poison" in state(stack, poison)[1]
@@ -512,14 +515,18 @@ def test_a_reason_is_cut_between_characters(stack, message):
     assert state(stack, job)[1].startswith("PostgreSQL: ")
 
 
+def waits_for_a_lock(stack):
+    return stack.sql("SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
+
+
 def test_the_scheduler_ends_although_postgresql_does_not_answer(stack):
     proc = stack.start("scheduler")
     proc.wait_log("msg=working")
     with psycopg2.connect(stack.env["DATABASE_URL"]) as link, link.cursor() as cursor:
         cursor.execute("LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE")
-        time.sleep(0.5)
+        stack.eventually(lambda: waits_for_a_lock(stack))
         proc.sigterm(wait=False)
-        time.sleep(0.3)
+        proc.heard(signal.SIGTERM)
         proc.send(signal.SIGTERM, 1)
         assert proc.wait_exit(5) == 1
         link.rollback()

@@ -54,7 +54,7 @@ def test_no_secret_is_in_the_clear_anywhere(stack, sim):
     stack.env.update(
         sim.env, ENDPOINTS_FILE=str(stack.folder / "endpoints.json"), ENDPOINTS_WATCH_MS="50",
         WHOP_TOKEN_ENCRYPTION_KEYS=f"new:{OTHER_KEY},1:{KEY}", WHOP_CLIENT_ID="app_Sim", WHOP_CLIENT_SECRET=CLIENT,
-        WHOP_API_KEY="apik_sim", TOKEN_REFRESH_LOCK_MS=str(int(LOCK_MS * harness.SLOW)), LOG_LEVEL="debug",
+        WHOP_API_KEY="apik_sim", TOKEN_REFRESH_LOCK_MS=str(int(LOCK_MS * harness.PACE)), LOG_LEVEL="debug",
         WHOP_FEATURES="products,plans")
     sim.grant(SECRETS["refresh"], "blue", client_id="app_Sim", client_secret=CLIENT, company=BLUE)
     stack.up("ingest", "journal", "credits", "sync", "scheduler")

@@ -234,9 +234,9 @@ def test_a_pause_ends_a_run_between_two_jobs(stack):
     stack.eventually(lambda: in_state(stack, "done", jobs) > 0)
     stack.sql("INSERT INTO queue_controls (queue, mode, reason, actor) VALUES ('probe', 'paused', 'test', 'me')")
     probe.wait_log("the queue is paused")
-    time.sleep(0.5)
+    stack.eventually(lambda: metrics(probe)["slots_busy"][""] == 0)
     done = in_state(stack, "done", jobs)
-    time.sleep(1.5)
+    time.sleep(1)
     assert in_state(stack, "done", jobs) == done < 16
     stack.sql("DELETE FROM queue_controls")
     stack.eventually(lambda: in_state(stack, "done", jobs) == 16, 20)

@@ -1,12 +1,14 @@
 /* whopline-http-probe: makes the calls that its standard input asks for, all at once, and writes
  * what came of each as a line of JSON, in order.
  *
- *   METHOD URL [body=TEXT] [zeros=BYTES] [timeout=MS] [max=BYTES] [cancel=MS] [header=LINE]...
+ *   METHOD URL [body=TEXT] [zeros=BYTES] [timeout=MS] [max=BYTES] [cancel=MS|signal]
+ *                                                                        [header=LINE]...
  *   wait [MS]      until all calls so far have ended, and so long beyond
  *   close          closes the client at once, whatever is in flight; the last line
  *
- * body= and zeros= give a body, "body=" an empty one; cancel= after so long; a header's blanks are
- * written "+", its line ends "^" (LF) and "~" (CR). Options: --private, --ca FILE, --connect MS. */
+ * body= and zeros= give a body, "body=" an empty one; cancel= after so long, or at SIGUSR1; a
+ * header's blanks are written "+", its line ends "^" (LF) and "~" (CR). Options: --private, --ca
+ * FILE, --connect MS. */
 #include "codec/json.h"
 #include "io/http_client.h"
 
@@ -26,8 +28,12 @@ enum {
 struct asked {
     struct http_call *call;
     struct http_response response;
-    uv_timer_t cancel;
-    bool started_timer;
+    union {
+        uv_handle_t handle;
+        uv_timer_t timer;
+        uv_signal_t signal;
+    } cancel;
+    bool may_cancel; /* the handle is in use */
     bool over;
 };
 
@@ -44,16 +50,41 @@ static void on_called(struct http_response *response, void *data)
     REQUIRE(!asked->over);
     asked->response = *response;
     asked->over = true;
-    if (asked->started_timer && !uv_is_closing((uv_handle_t *)&asked->cancel))
-        uv_close((uv_handle_t *)&asked->cancel, NULL);
+    if (asked->may_cancel && !uv_is_closing(&asked->cancel.handle))
+        uv_close(&asked->cancel.handle, NULL);
 }
 
-static void on_cancel(uv_timer_t *timer)
+static void cancel(struct asked *asked)
 {
-    struct asked *asked = timer->data;
     http_client_cancel(asked->call);
     http_client_cancel(asked->call); /* twice is no harm */
     REQUIRE(!asked->over);
+}
+
+static void on_time(uv_timer_t *timer)
+{
+    cancel(timer->data);
+}
+
+static void on_signal(uv_signal_t *signal, int number)
+{
+    (void)number;
+    uv_signal_stop(signal);
+    cancel(signal->data);
+}
+
+/* when: of cancel= */
+static void plan_cancel(struct probe *probe, struct asked *asked, const char *when)
+{
+    asked->may_cancel = true;
+    if (strcmp(when, "signal") == 0) {
+        uv_signal_init(&probe->loop, &asked->cancel.signal);
+        uv_signal_start(&asked->cancel.signal, on_signal, SIGUSR1);
+    } else {
+        uv_timer_init(&probe->loop, &asked->cancel.timer);
+        uv_timer_start(&asked->cancel.timer, on_time, strtoul(when, NULL, 10), 0);
+    }
+    asked->cancel.handle.data = asked;
 }
 
 static bool has_prefix(const char *word, const char *prefix, const char **rest)
@@ -67,7 +98,7 @@ static void start_call(struct probe *probe, const char *method, char *words)
 {
     const char *headers[HEADERS_MAX];
     struct buf body = {0};
-    long cancel_ms = -1;
+    const char *cancel_when = NULL;
     struct asked *asked = &probe->calls[probe->count++];
     char *more = NULL;
     struct http_request request = {.method = method,
@@ -91,7 +122,7 @@ static void start_call(struct probe *probe, const char *method, char *words)
         } else if (has_prefix(word, "max=", &rest)) {
             request.body_max_bytes = (size_t)strtol(rest, NULL, 10);
         } else if (has_prefix(word, "cancel=", &rest)) {
-            cancel_ms = strtol(rest, NULL, 10);
+            cancel_when = rest;
         } else if (has_prefix(word, "header=", &rest)) {
             REQUIRE(request.header_count < HEADERS_MAX);
             for (char *at = word; (at = strchr(at, '+')) != NULL;)
@@ -106,12 +137,8 @@ static void start_call(struct probe *probe, const char *method, char *words)
     asked->call = http_client_start(probe->client, &request, on_called, asked);
     REQUIRE(!asked->over);
     buf_close(&body);
-    if (cancel_ms < 0)
-        return;
-    asked->started_timer = true;
-    uv_timer_init(&probe->loop, &asked->cancel);
-    asked->cancel.data = asked;
-    uv_timer_start(&asked->cancel, on_cancel, (uint64_t)cancel_ms, 0);
+    if (cancel_when != NULL)
+        plan_cancel(probe, asked, cancel_when);
 }
 
 static void on_waited(uv_timer_t *timer)
