@@ -101,15 +101,8 @@ class Shop:
         self.rest()
 
     def rest(self):
-        self.stack.eventually(self.is_at_rest, 20)
+        self.stack.eventually(self.stack.at_rest, 20)
         self.check()
-
-    def is_at_rest(self):
-        """Redis first: an event's entry is there until its jobs are rows."""
-        redis = self.stack.redis.client()
-        waiting = sum(redis.xlen(name) for name in redis.scan_iter("wl:*", _type="stream"))
-        waiting += sum(redis.zcard(name) for name in redis.scan_iter("wl:*:z", _type="zset"))
-        return waiting == 0 and self.stack.sql("SELECT count(*) FROM jobs WHERE state = 'queued'") == [(0,)]
 
     def check(self):
         """What must be so at any time."""
