@@ -20,19 +20,29 @@ static const struct verb verbs[] = {
      credits_cmd_review_assign},
     {"review dismiss", WHO " reason=", "one payment", 1, 1, credits_cmd_review_dismiss},
     {"review reopen", WHO " reason=", "one payment", 1, 1, credits_cmd_review_reopen},
-    {"plans", "tenant= json", "list, add, update, retire or import-file", 0, 0,
+    {"plans", "tenant= json",
+     "list, create, add, update, retire, requests, drop, import or import-file", 0, 0,
      credits_cmd_plans_list},
     {"plans list", "tenant= json", "no words", 0, 0, credits_cmd_plans_list},
+    {"plans create",
+     WHO " product= name= price= currency= credits= pack-id= period= trial= visibility= proration="
+         " free-too request= wait= reason=",
+     "no words", 0, 0, credits_cmd_plans_create},
     {"plans add",
      "tenant= actor= plan= name= credits= pack-id= price= currency= proration= free-too reason=",
      "no words", 0, 0, credits_cmd_plans_add},
     {"plans update",
-     "tenant= actor= plan= name= credits= pack-id= price= currency= proration= free-too not-free"
-     " reason=",
+     WHO " plan= name= credits= pack-id= price= currency= proration= free-too not-free reason="
+         " at-whop request= wait=",
      "no words", 0, 0, credits_cmd_plans_update},
-    {"plans retire", "tenant= actor= plan= reason=", "no words", 0, 0, credits_cmd_plans_retire},
-    {"plans import-file", "tenant= actor= reason= yes json", "one file", 1, 1,
+    {"plans retire", WHO " plan= reason= at-whop request= wait=", "no words", 0, 0,
+     credits_cmd_plans_retire},
+    {"plans requests", "tenant= json", "no words", 0, 0, credits_cmd_plans_requests},
+    {"plans drop", "tenant= actor= reason=", "one request", 1, 1, credits_cmd_plans_drop},
+    {"plans import", WHO " product= reason= yes", "plans' ids, or none for all", 0, VERBS_PLAIN_MAX,
      credits_cmd_plans_import},
+    {"plans import-file", "tenant= actor= reason= yes json", "one file", 1, 1,
+     credits_cmd_plans_import_file},
     {"settings", WHO " enabled= negative= email-match= whop= user= no-user= order-ttl= reason=",
      "no words", 0, 0, credits_cmd_settings},
     {"import", "tenant= actor= reason= yes json", "one or more files", 1, VERBS_PLAIN_MAX,
@@ -64,13 +74,24 @@ const struct cli_command command_credits = {
         "  review assign PAY  --user U [--credits N] [--reason R]\n"
         "  review dismiss PAY --reason R; review reopen PAY --reason R takes that back\n\n"
         "  plans [list]       what each plan sells, since when and until when\n"
+        "  plans create       --product prod_x --name Starter --price 7.50 --currency usd\n"
+        "                     --credits 5000 [--period DAYS [--trial DAYS]] [--visibility V]\n"
+        "                     and what plans add takes: makes the plan at Whop, and enters it;\n"
+        "                     [--request ID]: the same request again does nothing more; V is\n"
+        "                     visible, hidden or quick_link [--wait S] for what comes of it\n"
         "  plans add          --plan plan_x --name Starter --credits 5000 [--pack-id PACK]\n"
         "                     [--price 7.50 --currency usd] [--free-too] [--proration RULE]\n"
         "                     --pack-id also finds it by metadata.packId; --free-too grants for\n"
         "                     a payment of 0 as well; RULE (for a change of plan in mid-period)\n"
         "                     is none, difference, full or ask\n"
-        "  plans update       --plan plan_x and what changes; --not-free; holds from now on\n"
-        "  plans retire       --plan plan_x; earlier payments keep its terms\n"
+        "  plans update       --plan plan_x and what changes; --not-free; holds from now on;\n"
+        "                     --at-whop changes name and price there first, [--request ID]\n"
+        "  plans retire       --plan plan_x; earlier payments keep its terms; --at-whop archives\n"
+        "                     it there first\n"
+        "  plans requests     what was asked of Whop, and what it waits for; drop REQUEST\n"
+        "                     --reason R forgets one that Whop was never asked for\n"
+        "  plans import [PLAN...] [--product P] [--yes]   Whop's own list: new plans sell 0\n"
+        "                     credits until plans update says otherwise\n"
         "  plans import-file FILE [--yes]   CSV: plan,name,credits[,pack_id,price,currency,\n"
         "                     free_too,proration]; what is there with other terms is updated\n\n"
         "  settings           [--enabled on|off] [--negative allow|clamp] [--email-match on|off]\n"

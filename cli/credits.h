@@ -25,6 +25,12 @@ MUST_CHECK struct err credits_cmd_plans_add(struct cli *cli, const struct given 
 MUST_CHECK struct err credits_cmd_plans_update(struct cli *cli, const struct given *given);
 MUST_CHECK struct err credits_cmd_plans_retire(struct cli *cli, const struct given *given);
 /* credits_plans_file.c */
+MUST_CHECK struct err credits_cmd_plans_import_file(struct cli *cli, const struct given *given);
+/* credits_plans_whop.c */
+MUST_CHECK struct err credits_cmd_plans_create(struct cli *cli, const struct given *given);
+MUST_CHECK struct err credits_cmd_plans_requests(struct cli *cli, const struct given *given);
+MUST_CHECK struct err credits_cmd_plans_drop(struct cli *cli, const struct given *given);
+/* credits_plans_import.c */
 MUST_CHECK struct err credits_cmd_plans_import(struct cli *cli, const struct given *given);
 /* credits_settings.c */
 MUST_CHECK struct err credits_cmd_settings(struct cli *cli, const struct given *given);

@@ -102,18 +102,26 @@ struct err plan_words_proration(const char *text, struct plan *plan)
                : err_make(ERR_USAGE, "proration is none, difference, full or ask");
 }
 
-static struct err take(const struct given *given, struct plan *out)
+struct err plan_words_terms(const struct given *given, struct plan *out)
 {
+    const char *product = out->product;
     *out = (struct plan){.name = given_text(given, "name"),
                          .pack = given_text(given, "pack-id"),
+                         .product = product,
                          .credits = -1,
                          .if_free = given_flag(given, "free-too")   ? PLAN_YES
                                     : given_flag(given, "not-free") ? PLAN_NO
                                                                     : PLAN_KEEP};
-    TRY(given_need(given, "plan", &out->id));
     TRY(given_number(given, "credits", 0, PLAN_CREDITS_MAX, &out->credits));
     TRY(plan_words_proration(given_text(given, "proration"), out));
     return plan_words_price(given_text(given, "price"), given_text(given, "currency"), out);
+}
+
+static struct err take(const struct given *given, struct plan *out)
+{
+    *out = (struct plan){0};
+    TRY(plan_words_terms(given, out));
+    return given_need(given, "plan", &out->id);
 }
 
 /* --- changing -------------------------------------------------------------------------------- */
@@ -170,17 +178,42 @@ struct err credits_cmd_plans_add(struct cli *cli, const struct given *given)
     return err;
 }
 
+/* What belongs to a request of Whop is refused where there is none. */
+static struct err check_whop_words(const struct given *given)
+{
+    static const char *const names[] = {"request", "wait"};
+    for (size_t i = 0; i < ARRAY_LEN(names); i++)
+        if (given_text(given, names[i]) != NULL)
+            return err_make(ERR_USAGE, "--%s belongs to --at-whop", names[i]);
+    return given_flag(given, "json") ? err_make(ERR_USAGE, "--json belongs to --at-whop")
+                                     : ERR_NONE;
+}
+
+static struct err update_here(struct cli *cli, const struct given *given, const struct plan *plan)
+{
+    enum plan_result result;
+    TRY(check_whop_words(given));
+    TRY(change(cli, given, VERB_UPDATE, plan, NULL, &result));
+    if (result == PLAN_SAME)
+        printf("%s is so already: nothing was changed\n", plan->id);
+    else
+        printf("%s has new terms for what is paid from now on\n", plan->id);
+    if (plan->name != NULL || plan->price_minor >= 0)
+        printf("name and price at Whop are as they were; --at-whop changes them there too\n");
+    return ERR_NONE;
+}
+
 struct err credits_cmd_plans_update(struct cli *cli, const struct given *given)
 {
     struct plan plan;
-    enum plan_result result;
     TRY(take(given, &plan));
-    TRY(change(cli, given, VERB_UPDATE, &plan, NULL, &result));
-    if (result == PLAN_SAME)
-        printf("%s is so already: nothing was changed\n", plan.id);
-    else
-        printf("%s has new terms for what is paid from now on\n", plan.id);
-    return ERR_NONE;
+    if (!given_flag(given, "at-whop"))
+        return update_here(cli, given, &plan);
+    if (plan.name == NULL && plan.price_minor < 0)
+        return err_make(ERR_USAGE,
+                        "Whop knows a plan's --name and --price and nothing else of this:"
+                        " leave out --at-whop");
+    return credits_plans_update_at_whop(cli, given, &plan);
 }
 
 struct err credits_cmd_plans_retire(struct cli *cli, const struct given *given)
@@ -188,7 +221,12 @@ struct err credits_cmd_plans_retire(struct cli *cli, const struct given *given)
     struct plan plan = {0};
     enum plan_result result;
     TRY(given_need(given, "plan", &plan.id));
+    if (given_flag(given, "at-whop"))
+        return credits_plans_retire_at_whop(cli, given, plan.id);
+    TRY(check_whop_words(given));
     TRY(change(cli, given, VERB_RETIRE, &plan, NULL, &result));
-    printf("%s is retired: payments made from now on are not credited by it\n", plan.id);
+    printf("%s is retired: payments made from now on are not credited by it\n"
+           "at Whop it is as it was; --at-whop takes it off sale there\n",
+           plan.id);
     return ERR_NONE;
 }

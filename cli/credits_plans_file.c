@@ -162,7 +162,7 @@ static struct err import(struct cli *cli, const struct given *given, struct shee
     return ERR_NONE;
 }
 
-struct err credits_cmd_plans_import(struct cli *cli, const struct given *given)
+struct err credits_cmd_plans_import_file(struct cli *cli, const struct given *given)
 {
     struct sheet sheet;
     struct err err = sheet_read(&sheet, given->plain[0], cli->config.import_max_bytes);

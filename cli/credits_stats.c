@@ -123,6 +123,7 @@ static struct err print_people(struct cli *cli, const struct pg_param *params, s
             " ('manual orders waiting now', s.orders_requested::text),"
             " ('notices: failed payments', s.notices->>'payment_failed'),"
             " ('notices: disputes', s.notices->>'dispute'),"
+            " ('notices: dispute alerts', s.notices->>'dispute_alert'),"
             " ('notices: reviews', s.notices->>'review')) f(name, value)",
             params, count));
     print_rows(cli->pg, figures, ARRAY_LEN(figures));

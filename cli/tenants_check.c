@@ -7,15 +7,26 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+static void print_lines(const char *lines)
+{
+    while (*lines != '\0') {
+        size_t len = strcspn(lines, "\n");
+        printf("  %.*s\n", (int)len, lines);
+        lines += len + (lines[len] == '\n' ? 1 : 0);
+    }
+}
+
 static void print_missing(const char *slug, const char *missing)
 {
     printf("%s: permission_missing\n", slug);
-    while (*missing != '\0') {
-        size_t len = strcspn(missing, "\n");
-        printf("  %.*s\n", (int)len, missing);
-        missing += len + (missing[len] == '\n' ? 1 : 0);
-    }
+    print_lines(missing);
     printf("  grant them to the key or app at Whop, then run this again\n");
+}
+
+static void print_lacking(const char *slug, const char *lacking)
+{
+    printf("%s: disputes are not read at Whop, only events tell of them; for that grant\n", slug);
+    print_lines(lacking);
 }
 
 static struct err check_one(struct cli *cli, struct outside *outside, const char *name,
@@ -35,8 +46,11 @@ static struct err check_one(struct cli *cli, struct outside *outside, const char
                found.active ? "" : "; it is paused");
     else if (!err_failed(&err))
         print_missing(subject.slug, buf_text(&found.missing));
+    if (!err_failed(&err) && found.lacking.len > 0)
+        print_lacking(subject.slug, buf_text(&found.lacking));
     bool active = found.active;
     buf_close(&found.missing);
+    buf_close(&found.lacking);
     if (err_failed(&err))
         return err;
     return active ? tenants_release(cli, &subject, actor) : ERR_NONE;

@@ -67,7 +67,9 @@
     "  ON d.tenant_id = x.id AND d.whop_dispute_id = $1),"                                         \
     " notices AS (SELECT n.* FROM credit_notices n JOIN (SELECT tenant_id, id FROM paid_ids"       \
     "  UNION SELECT tenant_id, whop_dispute_id FROM found_disputes) about"                         \
-    "  ON n.tenant_id = about.tenant_id AND n.about = about.id),"                                  \
+    "  ON n.tenant_id = about.tenant_id AND n.about = about.id"                                    \
+    "  UNION SELECT n.* FROM paid_ids i JOIN credit_notices n ON n.tenant_id = i.tenant_id"        \
+    "  AND n.kind = 'dispute_alert' AND n.detail->>'payment' = i.id),"                             \
     " holds AS (SELECT h.* FROM accounts a JOIN credit_holds h ON h.account_id = a.id)"
 
 #define FOUND_CALLS                                                                                \

@@ -9,6 +9,7 @@
 #include "runtime/worker.h"
 #include "service/order_whop.h"
 #include "service/payments.h"
+#include "service/plan_whop.h"
 
 #include <stdlib.h>
 
@@ -151,6 +152,24 @@ static struct err disputes(struct slot *slot, struct batch_item *items, size_t c
     return settle(slot, items, count);
 }
 
+/* A warning tells, and moves nothing: there may be no payment to settle. */
+static struct err alerts(struct slot *slot, struct batch_item *items, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (text_is_empty(event_of(&items[i])->dispute)) {
+            items[i].state = JOB_STATE_DEAD;
+            items[i].reason = "names no dispute alert";
+            continue;
+        }
+        TRY(payments_note_dispute_alert(slot->db, items[i].job->tenant, event_of(&items[i])));
+        if (pg_affected(slot->db) == 0) {
+            items[i].state = JOB_STATE_SKIPPED;
+            items[i].reason = "told_before";
+        }
+    }
+    return slot_commit_batch(slot, items, count);
+}
+
 /* --- calls to Whop, and what time brings ------------------------------------------------------ */
 
 static struct err end(struct slot *slot, const char *why)
@@ -182,6 +201,15 @@ static struct err refund_call(struct slot *slot, const void *payload)
     return end(slot, why);
 }
 
+static struct err plan(struct slot *slot, const void *payload)
+{
+    const struct plan_call *call = payload;
+    const struct order_work work = work_of(slot);
+    const char *why;
+    TRY(plan_whop_work(&work, call->request, &why));
+    return end(slot, why);
+}
+
 /* Orders nobody has paid and holds nobody has ended. */
 static struct err expire(struct slot *slot, const void *payload)
 {
@@ -202,8 +230,10 @@ static const struct handler handlers[] = {
     {JOB_credits_payment_failed, .handle_batch = failures},
     {JOB_credits_refund, .handle_batch = refunds},
     {JOB_credits_dispute, .handle_batch = disputes},
+    {JOB_credits_dispute_alert, .handle_batch = alerts},
     {JOB_credits_checkout, .handle = checkout},
     {JOB_credits_refund_call, .handle = refund_call},
+    {JOB_credits_plan, .handle = plan},
     {JOB_credits_expire, .handle = expire},
 };
 

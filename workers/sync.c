@@ -7,7 +7,7 @@
 #include "runtime/outside_face.h"
 #include "runtime/worker.h"
 #include "service/permissions.h"
-#include "service/reconcile.h"
+#include "service/reconcile_disputes.h"
 #include "service/tenant.h"
 #include "service/tenant_sweep.h"
 #include "service/tenant_whop.h"
@@ -111,6 +111,7 @@ static struct err check_tenant(struct slot *slot, const void *payload)
         permissions_check(slot->db, slot->outside, &slot->arena, slot->job->tenant, ACTOR, &found);
     bool lacks = found.missing.len > 0;
     buf_close(&found.missing);
+    buf_close(&found.lacking);
     if (err_failed(&err))
         return end_without(slot, err);
     if (found.active)
@@ -120,7 +121,7 @@ static struct err check_tenant(struct slot *slot, const void *payload)
 
 /* --- books ----------------------------------------------------------------------------------- */
 
-enum { OPEN_ORDERS_MAX = 200 };
+enum { OPEN_ORDERS_MAX = 200, OPEN_DISPUTES_MAX = 200 };
 
 static struct err make_job(struct slot *slot, enum job_kind kind, const struct books *books,
                            struct outgoing *out)
@@ -154,12 +155,14 @@ static struct err open_books(struct slot *slot, const char *kind)
     TRY(reconcile_begin(slot->db, slot->job->tenant, kind, &run));
     if (run == 0)
         return slot_commit(slot, JOB_STATE_SKIPPED, "one_is_under_way");
-    TRY(make_job(slot, JOB_sync_books_page, &(struct books){.run = run, .cursor = "", .order = ""},
+    TRY(make_job(slot, JOB_sync_books_page,
+                 &(struct books){.run = run, .cursor = "", .order = "", .dispute = ""},
                  &jobs[count++]));
     TRY(reconcile_list_open_orders(slot->db, &slot->arena, slot->job->tenant, OPEN_ORDERS_MAX,
                                    &orders, &order_count));
     for (size_t i = 0; i < order_count; i++)
-        TRY(make_job(slot, JOB_sync_open_order, &(struct books){.cursor = "", .order = orders[i]},
+        TRY(make_job(slot, JOB_sync_open_order,
+                     &(struct books){.cursor = "", .order = orders[i], .dispute = ""},
                      &jobs[count++]));
     TRY(slot_add_jobs(slot, jobs, count));
     return slot_commit(slot, JOB_STATE_DONE, "");
@@ -197,8 +200,11 @@ static struct err books_page(struct slot *slot, const void *payload)
     if (result.taken)
         return slot_commit(slot, JOB_STATE_SKIPPED, "page_taken");
     if (result.more) {
-        const struct books rest = {
-            .run = page->run, .page = page->page + 1, .cursor = result.next, .order = ""};
+        const struct books rest = {.run = page->run,
+                                   .page = page->page + 1,
+                                   .cursor = result.next,
+                                   .order = "",
+                                   .dispute = ""};
         TRY(make_job(slot, JOB_sync_books_page, &rest, &next));
         TRY(slot_add_jobs(slot, &next, 1));
     }
@@ -211,6 +217,77 @@ static struct err open_order(struct slot *slot, const void *payload)
     TRY(reconcile_take_order(slot->db, slot->outside, &slot->arena, slot->job->tenant,
                              asked->order));
     return slot_commit(slot, JOB_STATE_DONE, "");
+}
+
+/* --- disputes -------------------------------------------------------------------------------- */
+
+static struct err disputes(struct slot *slot, const void *payload)
+{
+    struct tenant_ids *selling;
+    struct outgoing first;
+    int64_t run;
+    (void)payload;
+    if (slot->job->tenant == 0) {
+        selling = arena_alloc(&slot->arena, sizeof *selling);
+        TRY(tenant_sweep_selling(slot->db, slot->config, "disputes", selling));
+        return fan_out(slot, selling);
+    }
+    TRY(pg_begin(slot->db));
+    TRY(reconcile_begin(slot->db, slot->job->tenant, "disputes", &run));
+    if (run == 0)
+        return slot_commit(slot, JOB_STATE_SKIPPED, "one_is_under_way");
+    TRY(make_job(slot, JOB_sync_disputes_page,
+                 &(struct books){.run = run, .cursor = "", .order = "", .dispute = ""}, &first));
+    TRY(slot_add_jobs(slot, &first, 1));
+    return slot_commit(slot, JOB_STATE_DONE, "");
+}
+
+/* After the last page: what it had not is asked about one by one. */
+static struct err ask_about_open(struct slot *slot, int64_t run)
+{
+    struct outgoing *jobs = arena_alloc(&slot->arena, OPEN_DISPUTES_MAX * sizeof *jobs);
+    const char **open;
+    size_t count;
+    TRY(reconcile_pick_disputes(slot->db, &slot->arena, slot->job->tenant, run, OPEN_DISPUTES_MAX,
+                                &open, &count));
+    for (size_t i = 0; i < count; i++)
+        TRY(make_job(slot, JOB_sync_open_dispute,
+                     &(struct books){.cursor = "", .order = "", .dispute = open[i]}, &jobs[i]));
+    return count > 0 ? slot_add_jobs(slot, jobs, count) : ERR_NONE;
+}
+
+static struct err disputes_page(struct slot *slot, const void *payload)
+{
+    const struct books *page = payload;
+    const struct reconcile_page wanted = {page->run, page->page, page->cursor};
+    struct reconcile_disputes_result result;
+    struct outgoing next;
+    TRY(reconcile_take_disputes(slot->db, slot->outside, &slot->arena, slot->job->tenant, &wanted,
+                                &result));
+    if (result.taken || result.refused)
+        return slot_commit(slot, JOB_STATE_SKIPPED,
+                           result.refused ? "permission_missing" : "page_taken");
+    if (!result.more) {
+        TRY(ask_about_open(slot, page->run));
+        return slot_commit(slot, JOB_STATE_DONE, "");
+    }
+    const struct books rest = {.run = page->run,
+                               .page = page->page + 1,
+                               .cursor = result.next,
+                               .order = "",
+                               .dispute = ""};
+    TRY(make_job(slot, JOB_sync_disputes_page, &rest, &next));
+    TRY(slot_add_jobs(slot, &next, 1));
+    return slot_commit(slot, JOB_STATE_DONE, "");
+}
+
+static struct err open_dispute(struct slot *slot, const void *payload)
+{
+    const struct books *asked = payload;
+    const char *why;
+    TRY(reconcile_take_dispute(slot->db, slot->outside, &slot->arena, slot->job->tenant,
+                               asked->dispute, &why));
+    return slot_commit(slot, text_is_empty(why) ? JOB_STATE_DONE : JOB_STATE_SKIPPED, why);
 }
 
 static struct err prove_ledger(struct slot *slot, const void *payload)
@@ -231,6 +308,9 @@ static const struct handler handlers[] = {
     {JOB_sync_books_window, .handle = books_window},
     {JOB_sync_books_page, .handle = books_page},
     {JOB_sync_open_order, .handle = open_order},
+    {JOB_sync_disputes, .handle = disputes},
+    {JOB_sync_disputes_page, .handle = disputes_page},
+    {JOB_sync_open_dispute, .handle = open_dispute},
     {JOB_sync_prove_ledger, .handle = prove_ledger},
 };
 

@@ -436,7 +436,8 @@ static void read_details(const struct reading *reading, const struct data *data)
     if (text_is_empty(checkout))
         checkout = event_id(reading, data->at[DATA_checkout_session]);
     event->checkout = checkout;
-    event->status = event_text(reading, data->at[DATA_status]);
+    event->status = event_either(event_text(reading, data->at[DATA_status]),
+                                 event_text(reading, data->at[DATA_alert_type]));
     event->substatus = event_text(reading, data->at[DATA_substatus]);
     event->billing_reason = event_text(reading, data->at[DATA_billing_reason]);
     read_amounts(reading, data);

@@ -40,6 +40,7 @@ struct reading {
     X(checkout_id)                                                                                 \
     X(checkout_session)                                                                            \
     X(status)                                                                                      \
+    X(alert_type)                                                                                  \
     X(substatus)                                                                                   \
     X(billing_reason)                                                                              \
     X(total)                                                                                       \

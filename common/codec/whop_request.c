@@ -48,13 +48,15 @@ struct err whop_build_url(enum whop_operation operation, const char *base, const
 }
 
 /* The names changed on 2026-07-18 for products, plans and checkouts, on 2026-07-23 for memberships
- * and members, and with the flat payments for these. */
+ * and members, on 2026-07-25 for disputes, and with the flat payments for these. */
 const char *whop_owner_name(enum whop_operation operation, const char *version)
 {
     const char *since = "2026-07-18";
     enum whop_object object = whop_operation_object(operation);
     if (object == WHOP_OBJECT_membership || object == WHOP_OBJECT_member)
         since = "2026-07-23";
+    else if (object == WHOP_OBJECT_dispute)
+        since = "2026-07-25";
     else if (object == WHOP_OBJECT_payment || object == WHOP_OBJECT_refund)
         since = "2026-09-09";
     return strcmp(version, since) >= 0 ? "account_id" : "company_id";

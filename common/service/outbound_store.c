@@ -209,6 +209,9 @@ static bool is_definite(enum outbound_state state)
     return state == OUTBOUND_DONE || state == OUTBOUND_REFUSED;
 }
 
+/* A receiver that keeps its answers by the key may keep a 403, too, and say it again once the
+ * permission is there. With none before it unknown, nothing has come of that key: the next sending
+ * has another. */
 struct err outbound_store_record(struct pg *pg, const struct outbound_row *row,
                                  const struct outbound_outcome *outcome, bool *changed)
 {
@@ -219,6 +222,7 @@ struct err outbound_store_record(struct pg *pg, const struct outbound_row *row,
                "UPDATE outbound SET state = $3, parked = $4, status = NULLIF($5::integer, 0),"
                " response = $6, remote_id = coalesce($7, remote_id), error = $8,"
                " resends = $9::integer,"
+               " ordinal = ordinal + ($3 = 'pending' AND $5::integer = 403)::integer,"
                " look_at = CASE WHEN $3 = 'unknown'"
                "  THEN whopline_now() + $10::bigint * interval '1 millisecond' END,"
                " sending_until = CASE WHEN $3 = 'unknown'"

@@ -256,25 +256,70 @@ static const char *phase_of(const char *status)
     return "open";
 }
 
-struct err payments_note_dispute(struct pg *pg, int64_t tenant, const struct event *event)
+/* How far a dispute has come. */
+#define RANK(row) "(CASE " row ".phase WHEN 'warning' THEN 0 WHEN 'open' THEN 1 ELSE 2 END)"
+#define NEW_RANK  RANK("EXCLUDED")
+#define OLD_RANK  RANK("old")
+#define OLD_TIME  "GREATEST(old.version_at, old.read_at)"
+
+/* Which of two news stands.
+ *
+ * An event of a known time ($12): the newer one; of the same moment the one nearer to the end.
+ * An event that only says when the dispute began (v5, v2) stands over what it has come beyond, too.
+ * What is read from Whop ($11) is as new as the moment before it was asked for, but lists may lag
+ * behind: it never takes a step back, so that none of what events have told is undone by an older
+ * state. Won, lost and closed are final for it; that one of them became another one (lost, and won
+ * after all) is believed, and that it was opened again is left to the event that tells of it. */
+static const char dispute_sql[] =
+    "INSERT INTO disputes AS old (tenant_id, whop_dispute_id, whop_payment_id, amount, amount_text,"
+    " currency, status, phase, version_at, event_id)"
+    " VALUES ($1, $2, $3, $4::numeric, $5, $6, $7, $8, whopline_from_ms($9::bigint), $10)"
+    " ON CONFLICT (tenant_id, whop_dispute_id) DO UPDATE SET"
+    " amount = EXCLUDED.amount, amount_text = EXCLUDED.amount_text,"
+    " currency = EXCLUDED.currency, status = EXCLUDED.status, phase = EXCLUDED.phase,"
+    " version_at = EXCLUDED.version_at, event_id = EXCLUDED.event_id, updated_at = whopline_now()"
+    " WHERE CASE WHEN $11 THEN EXCLUDED.version_at > " OLD_TIME
+    "  AND EXCLUDED.status <> old.status AND " NEW_RANK " >= " OLD_RANK
+    " ELSE (EXCLUDED.version_at, " NEW_RANK ") > (" OLD_TIME ", " OLD_RANK ")"
+    "  OR (NOT $12 AND " NEW_RANK " > " OLD_RANK ") END";
+
+static struct err note_dispute(struct pg *pg, int64_t tenant, const struct event *event,
+                               bool is_read)
 {
     TRY(hold_payment(pg, tenant, event));
+    return PG_EXEC(pg, dispute_sql, pg_integer(tenant), pg_text(event->dispute),
+                   pg_text(event->payment), pg_text_or_null(plain_amount(event->amount)),
+                   pg_text_or_null(event->amount), pg_text_or_null(event->currency),
+                   pg_text(event->status), pg_text(phase_of(event->status)),
+                   pg_integer(event->occurred_ms), pg_text(event->id), pg_flag(is_read),
+                   pg_flag(event->occurred_known));
+}
+
+struct err payments_note_dispute(struct pg *pg, int64_t tenant, const struct event *event)
+{
+    return note_dispute(pg, tenant, event, false);
+}
+
+struct err payments_note_dispute_read(struct pg *pg, int64_t tenant, const struct event *event)
+{
+    TRY(note_dispute(pg, tenant, event, true));
     return PG_EXEC(pg,
-                   "INSERT INTO disputes AS old (tenant_id, whop_dispute_id, whop_payment_id,"
-                   " amount, amount_text, currency, status, phase, version_at, event_id)"
-                   " VALUES ($1, $2, $3, $4::numeric, $5, $6, $7, $8,"
-                   "  whopline_from_ms($9::bigint), $10)"
-                   " ON CONFLICT (tenant_id, whop_dispute_id) DO UPDATE SET"
-                   " amount = EXCLUDED.amount, amount_text = EXCLUDED.amount_text,"
-                   " currency = EXCLUDED.currency, status = EXCLUDED.status,"
-                   " phase = EXCLUDED.phase, version_at = EXCLUDED.version_at,"
-                   " event_id = EXCLUDED.event_id, updated_at = whopline_now()"
-                   " WHERE (EXCLUDED.version_at, EXCLUDED.phase IN ('won', 'lost'),"
-                   "   EXCLUDED.phase = 'open')"
-                   "  > (old.version_at, old.phase IN ('won', 'lost'), old.phase = 'open')",
-                   pg_integer(tenant), pg_text(event->dispute), pg_text(event->payment),
-                   pg_text_or_null(plain_amount(event->amount)), pg_text_or_null(event->amount),
-                   pg_text_or_null(event->currency), pg_text(event->status),
-                   pg_text(phase_of(event->status)), pg_integer(event->occurred_ms),
-                   pg_text(event->id));
+                   "UPDATE disputes SET read_at = GREATEST(read_at, whopline_from_ms($3::bigint))"
+                   " WHERE tenant_id = $1 AND whop_dispute_id = $2 AND status = $4",
+                   pg_integer(tenant), pg_text(event->dispute), pg_integer(event->occurred_ms),
+                   pg_text(event->status));
+}
+
+struct err payments_note_dispute_alert(struct pg *pg, int64_t tenant, const struct event *event)
+{
+    return PG_EXEC(pg,
+                   "INSERT INTO credit_notices (tenant_id, audience, kind, about, owner_id, detail)"
+                   " VALUES ($1, 'admin', 'dispute_alert', $2, COALESCE($3, (SELECT whop_user_id"
+                   "   FROM payments WHERE tenant_id = $1 AND whop_payment_id = $4)),"
+                   "  jsonb_strip_nulls(jsonb_build_object('payment', $4::text, 'type', $5::text,"
+                   "   'amount', $6::text, 'currency', $7::text)))"
+                   " ON CONFLICT DO NOTHING",
+                   pg_integer(tenant), pg_text(event->dispute), pg_text_or_null(event->user),
+                   pg_text_or_null(event->payment), pg_text_or_null(event->status),
+                   pg_text_or_null(event->amount), pg_text_or_null(event->currency));
 }

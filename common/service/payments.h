@@ -23,10 +23,19 @@ bool payment_is_paid(const struct event *event);
 
 /* A refund or dispute, and its payment's row if there was none: a later payment finds it. A refund
  * that has ended (succeeded, failed, canceled) does not begin again, whatever the times say; a
- * dispute may, and of two news of the same time the one nearer to the end stands. */
+ * dispute may, if an event says so; of two news of the same time the one nearer to the end stands.
+ */
 MUST_CHECK struct err payments_note_refund(struct pg *pg, int64_t tenant,
                                            const struct event *event);
 MUST_CHECK struct err payments_note_dispute(struct pg *pg, int64_t tenant,
                                             const struct event *event);
+/* As read from Whop's books (whop_news_of_dispute): never takes back what is known, as from won to
+ * open, since what is read may be older than the latest event. */
+MUST_CHECK struct err payments_note_dispute_read(struct pg *pg, int64_t tenant,
+                                                 const struct event *event);
+/* A card network's warning before a dispute: a notice to the admins, once, and nothing else. Its
+ * payment may be unknown, or not said. */
+MUST_CHECK struct err payments_note_dispute_alert(struct pg *pg, int64_t tenant,
+                                                  const struct event *event);
 
 #endif

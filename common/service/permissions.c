@@ -22,6 +22,7 @@ static const struct feature {
      "payment:basic:read, plan:basic:read, access_pass:basic:read, member:email:read, "
      "member:basic:read, member:phone:read, promo_code:basic:read"},
     {"refunds", WHOP_OPERATION_refunds_list, "payment:basic:read"},
+    {"disputes", WHOP_OPERATION_disputes_list, "payment:dispute:read"},
 };
 
 static const struct feature *find_feature(struct span name)
@@ -124,6 +125,22 @@ static struct err ask_all(struct tenant_whop *client, const char *names, struct 
     return ERR_NONE;
 }
 
+static bool is_named(const char *names, const char *wanted)
+{
+    struct span name;
+    while (next_name(&names, &name))
+        if (span_equal(name, span_of(wanted)))
+            return true;
+    return false;
+}
+
+/* Features a tenant can do without: what is lacking for them is told, and stops nothing. */
+static struct err ask_optional(struct tenant_whop *client, const char *needed, struct buf *lacking)
+{
+    static const char optional[] = "disputes";
+    return is_named(needed, optional) ? ERR_NONE : ask_all(client, optional, lacking);
+}
+
 /* --- what has come of it --------------------------------------------------------------------- */
 
 static struct err write_down(struct pg *pg, int64_t tenant, const char *actor, const char *missing,
@@ -155,6 +172,8 @@ struct err permissions_check(struct pg *pg, struct outside *outside, struct aren
     *out = (struct permissions_found){0};
     TRY(tenant_whop_open(&client, pg, outside, arena, tenant, CREDENTIAL_FOR_CHECK));
     struct err err = ask_all(&client, outside->config->whop_features, &out->missing);
+    if (!err_failed(&err))
+        err = ask_optional(&client, outside->config->whop_features, &out->lacking);
     TRY(tenant_whop_close(&client, err));
     err = write_down(pg, tenant, actor, buf_text(&out->missing), &out->active);
     pg_rollback(pg);

@@ -11,7 +11,9 @@ void permissions_check_setting(const char *features, struct buf *problems);
 
 struct permissions_found {
     struct buf missing; /* names, one per line; empty: none. The caller closes it */
-    bool active;        /* the tenant is (again) */
+    struct buf
+        lacking; /* likewise: for disputes in reconciliation, which a tenant can do without */
+    bool active; /* the tenant is (again) */
 };
 
 /* Asks, and writes what has come of it to the tenant: permission_missing with the list, or active

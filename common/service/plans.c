@@ -1,6 +1,6 @@
 #include "service/plans.h"
 
-enum { PARAMS = 9 };
+enum { PARAMS = 10 };
 
 static void bind(int64_t tenant, const struct plan *plan, struct pg_param out[PARAMS])
 {
@@ -13,12 +13,29 @@ static void bind(int64_t tenant, const struct plan *plan, struct pg_param out[PA
     out[6] = pg_text(plan->currency);
     out[7] = plan->if_free == PLAN_KEEP ? pg_text(NULL) : pg_flag(plan->if_free == PLAN_YES);
     out[8] = pg_text(plan->proration);
+    out[9] = pg_text_or_null(plan->product != NULL ? plan->product : "");
 }
 
 /* Changes of a tenant's plans take turns. */
 static struct err lock(struct pg *pg, int64_t tenant)
 {
     return PG_EXEC(pg, "SELECT FROM tenants WHERE id = $1 FOR NO KEY UPDATE", pg_integer(tenant));
+}
+
+/* A pack that a plan will have as soon as Whop has made or changed it. */
+static struct err check_promised(struct pg *pg, int64_t tenant, const struct plan *plan)
+{
+    if (plan->pack == NULL || text_is_empty(plan->pack))
+        return ERR_NONE;
+    TRY(PG_EXEC(pg,
+                "SELECT request_id FROM whop_plan_requests WHERE tenant_id = $1 AND pack_id = $2"
+                " AND state = 'requested' AND (whop_plan_id = $3::text) IS NOT TRUE",
+                pg_integer(tenant), pg_text(plan->pack), pg_text(plan->id)));
+    if (pg_rows(pg) == 0)
+        return ERR_NONE;
+    return err_make(ERR_REFUSED,
+                    "pack %.40s is promised to request %.60s: see whopline credits plans requests",
+                    plan->pack, pg_get(pg, 0, 0));
 }
 
 /* Refuses what would sell two things under one id. */
@@ -31,7 +48,7 @@ static struct err check_free(struct pg *pg, int64_t tenant, const struct plan *p
                 pg_integer(tenant), pg_text(plan->id),
                 pg_text_or_null(plan->pack != NULL ? plan->pack : "")));
     if (pg_rows(pg) == 0)
-        return ERR_NONE;
+        return check_promised(pg, tenant, plan);
     if (pg_get_flag(pg, 0, 0))
         return err_make(ERR_REFUSED,
                         "%.60s is on sale already as \"%.40s\": plans update changes its terms, or "
@@ -40,22 +57,38 @@ static struct err check_free(struct pg *pg, int64_t tenant, const struct plan *p
     return err_make(ERR_REFUSED, "pack %.60s belongs to plan %.60s", plan->pack, pg_get(pg, 0, 1));
 }
 
-struct err plan_add(struct pg *pg, int64_t tenant, const struct plan *plan)
+struct err plan_check_new(struct pg *pg, int64_t tenant, const struct plan *plan)
 {
-    struct pg_param params[PARAMS];
     TRY(lock(pg, tenant));
-    TRY(check_free(pg, tenant, plan));
+    return check_free(pg, tenant, plan);
+}
+
+static struct err add(struct pg *pg, int64_t tenant, const struct plan *plan, bool from_now)
+{
+    struct pg_param params[PARAMS + 1];
+    TRY(plan_check_new(pg, tenant, plan));
     bind(tenant, plan, params);
+    params[PARAMS] = pg_flag(from_now);
     return pg_exec(pg,
                    "INSERT INTO whop_plans (tenant_id, whop_plan_id, plan_name, pack_id,"
                    " credits_amount, price_cents, currency, credits_when_free, proration_rule,"
-                   " valid_from)"
+                   " whop_product_id, valid_from)"
                    " SELECT $1, $2, $3, nullif($4::text, ''), $5, $6, lower($7::text),"
-                   " coalesce($8::boolean, false), nullif($9::text, ''),"
-                   " CASE WHEN EXISTS (SELECT FROM whop_plans WHERE tenant_id = $1"
+                   " coalesce($8::boolean, false), nullif($9::text, ''), $10,"
+                   " CASE WHEN $11::boolean OR EXISTS (SELECT FROM whop_plans WHERE tenant_id = $1"
                    "  AND (whop_plan_id = $2 OR pack_id = $4))"
                    " THEN whopline_now() ELSE '-infinity' END",
-                   params, PARAMS);
+                   params, PARAMS + 1);
+}
+
+struct err plan_add(struct pg *pg, int64_t tenant, const struct plan *plan)
+{
+    return add(pg, tenant, plan, false);
+}
+
+struct err plan_add_from_now(struct pg *pg, int64_t tenant, const struct plan *plan)
+{
+    return add(pg, tenant, plan, true);
 }
 
 /* The terms as they shall be, of the version on sale. */
@@ -78,10 +111,11 @@ static struct err change(struct pg *pg, int64_t tenant, const struct plan *plan,
     bind(tenant, plan, params);
     *out = PLAN_SAME;
     TRY(lock(pg, tenant));
+    TRY(check_promised(pg, tenant, plan));
     TRY(pg_exec(pg,
                 "SELECT (" WANTED ") IS DISTINCT FROM (" TERMS "), valid_from < whopline_now()"
                 " FROM whop_plans" ON_SALE,
-                params, PARAMS));
+                params, PARAMS - 1));
     *found = pg_rows(pg) == 1;
     if (!*found || !pg_get_flag(pg, 0, 0))
         return ERR_NONE;
@@ -98,8 +132,9 @@ static struct err change(struct pg *pg, int64_t tenant, const struct plan *plan,
     params[1] = pg_integer(pg_get_integer(pg, 0, 0));
     return pg_exec(pg,
                    "INSERT INTO whop_plans (tenant_id, whop_plan_id, whop_product_id, valid_from,"
-                   " " TERMS ") SELECT tenant_id, whop_plan_id, whop_product_id, valid_to, " WANTED
-                   " FROM whop_plans WHERE tenant_id = $1 AND id = $2",
+                   " " TERMS
+                   ") SELECT tenant_id, whop_plan_id, coalesce($10, whop_product_id), valid_to,"
+                   " " WANTED " FROM whop_plans WHERE tenant_id = $1 AND id = $2",
                    params, PARAMS);
 }
 

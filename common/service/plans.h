@@ -18,6 +18,7 @@ struct plan {
     const char *name;
     const char *pack;     /* metadata.packId that finds it too; "": none */
     const char *currency; /* with the price */
+    const char *product;  /* prod_...; only kept, never compared */
     const char
         *proration;  /* of a change in mid-period: none, difference, full; "": a person decides */
     int64_t credits; /* 0: it sells none */
@@ -28,8 +29,12 @@ struct plan {
 enum plan_result { PLAN_ADDED, PLAN_CHANGED, PLAN_SAME };
 
 /* Its first version holds for all of the past, a later one from now on. REFUSED if it, or its pack,
- * is on sale. */
+ * is on sale, or the pack is promised to one that Whop is asked to make (service/plan_whop.h). */
 MUST_CHECK struct err plan_add(struct pg *pg, int64_t tenant, const struct plan *plan);
+/* Likewise, but from now on: what was paid before stays with a person. */
+MUST_CHECK struct err plan_add_from_now(struct pg *pg, int64_t tenant, const struct plan *plan);
+/* Whether plan_add would take it. Nothing changes but that changes of this tenant's plans wait. */
+MUST_CHECK struct err plan_check_new(struct pg *pg, int64_t tenant, const struct plan *plan);
 /* Ends the version on sale and begins another, unless nothing differs. NOT_FOUND if none is. */
 MUST_CHECK struct err plan_update(struct pg *pg, int64_t tenant, const struct plan *plan,
                                   enum plan_result *out);

@@ -1,4 +1,4 @@
-#include "service/reconcile.h"
+#include "service/reconcile_run.h"
 
 #include "base/log.h"
 #include "service/credits.h"
@@ -17,12 +17,6 @@ struct err reconcile_begin(struct pg *pg, int64_t tenant, const char *kind, int6
 }
 
 /* --- payments, from the API into the books --------------------------------------------------- */
-
-struct tally {
-    int64_t fetched;
-    int64_t unknown;
-    int64_t credited;
-};
 
 static struct err count_unknown(struct pg *pg, int64_t tenant, const struct whop_payment *payments,
                                 size_t count, int64_t *out)
@@ -45,13 +39,13 @@ static struct err count_unknown(struct pg *pg, int64_t tenant, const struct whop
 /* In the caller's transaction. */
 static struct err take_payments(struct pg *pg, struct arena *arena, int64_t tenant,
                                 const struct whop_payment *payments, size_t count,
-                                struct tally *tally)
+                                struct reconcile_tally *tally)
 {
     struct event *events = arena_alloc(arena, (count + 1) * sizeof *events);
     struct payment_news *news = arena_alloc(arena, (count + 1) * sizeof *news);
     struct credits_payment *ids = arena_alloc(arena, (count + 1) * sizeof *ids);
     struct credits_outcome *outcomes = arena_alloc(arena, (count + 1) * sizeof *outcomes);
-    *tally = (struct tally){.fetched = (int64_t)count};
+    *tally = (struct reconcile_tally){.fetched = (int64_t)count};
     if (count == 0)
         return ERR_NONE;
     TRY(count_unknown(pg, tenant, payments, count, &tally->unknown));
@@ -69,19 +63,22 @@ static struct err take_payments(struct pg *pg, struct arena *arena, int64_t tena
 
 /* --- pages ----------------------------------------------------------------------------------- */
 
-/* *since_ms: 0 if it is not this page's turn (any more). */
-static struct err load_run(struct pg *pg, const struct reconcile_page *page, int64_t *since_ms)
+struct err reconcile_load_run(struct pg *pg, const struct reconcile_page *page,
+                              struct reconcile_run *out)
 {
     TRY(PG_EXEC(pg,
-                "SELECT (extract(epoch FROM updated_after) * 1000)::bigint FROM reconcile_runs"
+                "SELECT (extract(epoch FROM updated_after) * 1000)::bigint,"
+                " (extract(epoch FROM whopline_now()) * 1000)::bigint FROM reconcile_runs"
                 " WHERE id = $1 AND status = 'running' AND next_page = $2",
                 pg_integer(page->run), pg_integer(page->number)));
-    *since_ms = pg_rows(pg) > 0 ? pg_get_integer(pg, 0, 0) : 0;
+    *out = (struct reconcile_run){0};
+    if (pg_rows(pg) > 0)
+        *out = (struct reconcile_run){pg_get_integer(pg, 0, 0), pg_get_integer(pg, 0, 1)};
     return ERR_NONE;
 }
 
-static struct err advance(struct pg *pg, const struct reconcile_page *page, bool more,
-                          const struct tally *tally, bool *taken)
+struct err reconcile_advance(struct pg *pg, const struct reconcile_page *page, bool more,
+                             const struct reconcile_tally *tally, bool *taken)
 {
     TRY(PG_EXEC(pg,
                 "UPDATE reconcile_runs SET next_page = next_page + 1, fetched = fetched + $3,"
@@ -115,16 +112,16 @@ struct err reconcile_take_page(struct pg *pg, struct outside *outside, struct ar
                                struct reconcile_result *out)
 {
     struct whop_page found;
-    struct tally tally;
-    int64_t since_ms;
+    struct reconcile_tally tally;
+    struct reconcile_run run;
     *out = (struct reconcile_result){.taken = true, .next = ""};
-    TRY(load_run(pg, page, &since_ms));
-    if (since_ms == 0)
+    TRY(reconcile_load_run(pg, page, &run));
+    if (run.since_ms == 0)
         return pg_begin(pg);
-    TRY(read_page(pg, outside, arena, tenant, since_ms, page->cursor, &found));
+    TRY(read_page(pg, outside, arena, tenant, run.since_ms, page->cursor, &found));
     TRY(pg_begin(pg));
     TRY(take_payments(pg, arena, tenant, found.items, found.count, &tally));
-    TRY(advance(pg, page, found.more, &tally, &out->taken));
+    TRY(reconcile_advance(pg, page, found.more, &tally, &out->taken));
     if (out->taken) { /* by the same job, elsewhere: theirs is the tally */
         pg_rollback(pg);
         return pg_begin(pg);
@@ -173,7 +170,7 @@ struct err reconcile_take_order(struct pg *pg, struct outside *outside, struct a
                                 int64_t tenant, const char *order)
 {
     struct whop_page found;
-    struct tally tally;
+    struct reconcile_tally tally;
     TRY(PG_EXEC(pg,
                 "SELECT whop_checkout_id FROM credit_orders WHERE id = credits_uuid($1)"
                 " AND tenant_id = $2 AND whop_checkout_id IS NOT NULL",

@@ -8,7 +8,8 @@
 #include "service/tenant_whop.h"
 
 /* Begins a run of the tenant, unless one of its kind is under way (*run is 0 then). In the caller's
- * transaction. kind: recent (since the latest), window (72 hours), by_hand. */
+ * transaction. kind: recent (since the latest), window (72 hours), by_hand; or disputes
+ * (reconcile_disputes.h). */
 MUST_CHECK struct err reconcile_begin(struct pg *pg, int64_t tenant, const char *kind,
                                       int64_t *run);
 

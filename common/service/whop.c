@@ -99,6 +99,7 @@ GETTER(member, members_get)
 GETTER(membership, memberships_get)
 GETTER(payment, payments_get)
 GETTER(refund, refunds_get)
+GETTER(dispute, disputes_get)
 GETTER(checkout, checkouts_get)
 
 struct err whop_get_access(struct whop *whop, const char *user, const char *resource,

@@ -52,6 +52,7 @@ MUST_CHECK struct err whop_get_membership(struct whop *whop, const char *id,
                                           struct whop_membership *out);
 MUST_CHECK struct err whop_get_payment(struct whop *whop, const char *id, struct whop_payment *out);
 MUST_CHECK struct err whop_get_refund(struct whop *whop, const char *id, struct whop_refund *out);
+MUST_CHECK struct err whop_get_dispute(struct whop *whop, const char *id, struct whop_dispute *out);
 MUST_CHECK struct err whop_get_checkout(struct whop *whop, const char *id,
                                         struct whop_checkout *out);
 

@@ -52,6 +52,23 @@ void whop_news_of_payment(const struct whop_payment *payment, struct arena *aren
     read_metadata(payment->metadata, arena, out);
 }
 
+void whop_news_of_dispute(const struct whop_dispute *dispute, int64_t read_ms, struct arena *arena,
+                          struct event *out)
+{
+    payload_init(PAYLOAD_event, out);
+    out->id = arena_printf(arena, "api/%s", dispute->id);
+    out->kind = "dispute.seen";
+    out->dispute = dispute->id;
+    out->payment = dispute->payment;
+    out->plan = dispute->plan;
+    out->company = dispute->company;
+    out->status = dispute->status;
+    out->amount = dispute->amount;
+    out->currency = dispute->currency;
+    out->occurred_ms = read_ms;
+    out->occurred_known = true;
+}
+
 void whop_news_of_refund(const struct whop_refund *refund, struct arena *arena, struct event *out)
 {
     payload_init(PAYLOAD_event, out);

@@ -53,8 +53,8 @@ def refund(payment="pay_1", amount=TOTAL, id=None, status="succeeded", **fields)
 
 
 def dispute(payment="pay_1", status="needs_response", id=None, **fields):
-    return event("dispute", "dispute.updated", payment, dispute=id or f"dspt_{payment}", amount=TOTAL, status=status,
-                 **fields)
+    return event("dispute", "dispute.updated", payment, dispute=id or f"dspt_{payment}", status=status,
+                 **{"amount": TOTAL, **fields})
 
 
 def put_jobs(stack, events, tenant=1):

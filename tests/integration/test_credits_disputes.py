@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from ledger import CREDITS, Shop, dispute, failed, paid, put_jobs, refund, seen
+from ledger import CREDITS, TOTAL, Shop, dispute, event, failed, paid, put_jobs, refund, seen
 
 STATUSES = ("warning_needs_response", "warning_under_review", "warning_closed", "needs_response", "under_review", "won",
             "lost", "closed", "other", "never_heard_of")
@@ -101,6 +101,55 @@ def test_a_refund_while_it_is_disputed_then_won(stack):
     shop = Shop(stack)
     shop.tell(paid(), dispute(), refund(amount="3.00"), dispute(status="won"))
     assert shop.balance() == 70
+
+
+@pytest.mark.parametrize("amount, currency", [("1500", "jpy"), ("10.00", "eur"), ("2.50", "usd"), ("a lot", "usd"), (None, None)])
+def test_a_dispute_in_another_currency_or_of_a_part_holds_all_of_it(stack, amount, currency):
+    """What is held comes back, so that nobody has to convert: the bank may take all of it."""
+    shop = Shop(stack)
+    shop.tell(paid(), dispute(amount=amount, currency=currency))
+    assert shop.ledger() == [("topup", CREDITS), ("dispute_hold", -CREDITS)] and shop.reviews() == []
+    shop.tell(dispute(amount=amount, currency=currency, status="won"))
+    assert shop.balance() == CREDITS
+
+
+@pytest.mark.parametrize("end", ["won", "lost"])
+@pytest.mark.parametrize("first", ["refund", "dispute"])
+def test_charged_back_and_wholly_refunded_is_taken_once(stack, first, end):
+    shop = Shop(stack)
+    order = shop.order()
+    news = [refund(), dispute()]
+    shop.tell(paid(order_id=order), *(news if first == "refund" else news[::-1]), dispute(status=end))
+    assert shop.balance() == 0 and shop.ledger()[0] == ("topup", CREDITS)
+    assert sum(credits for kind, credits in shop.ledger() if kind == "refund") == -CREDITS
+    assert shop.order_is(order)[0] == ("refunded" if end == "won" else "reversed")
+
+
+def test_a_disputed_payment_that_is_assigned_by_hand(stack):
+    """In review, disputed, and then somebody says whose it is: granted and held at once."""
+    shop = Shop(stack)
+    shop.tell(paid(user=None), dispute())
+    assert shop.reviews() == ["unknown_user"] and shop.ledger() == []
+    stack.cli("credits", "review", "assign", "pay_1", "--user", "user_late")
+    assert shop.ledger() == [("topup", CREDITS), ("dispute_hold", -CREDITS)] and shop.balance("user_late") == 0
+    shop.tell(dispute(status="won"))
+    assert shop.balance("user_late") == CREDITS
+
+
+@pytest.mark.parametrize("fields", [{"amount": "0"}, {"plan": "plan_none"}])
+def test_a_dispute_of_a_payment_that_earned_nothing(stack, fields):
+    shop = Shop(stack)
+    shop.tell(paid(**fields), dispute(), dispute(status="lost"))
+    assert shop.ledger() == [] and shop.notices("dispute") == [("admin", "dspt_pay_1"), ("user", "dspt_pay_1")]
+
+
+def test_an_alert_before_and_after_its_dispute(stack):
+    shop = Shop(stack)
+    warning = {"dispute": "dspa_1", "amount": TOTAL, "status": "dispute_rdr"}
+    told = event("dispute_alert", "dispute_alert.created", "pay_1", **warning)
+    shop.tell(told, paid(), event("dispute_alert", "dispute_alert.created", "pay_1", **warning), dispute(), told)
+    assert shop.ledger() == [("topup", CREDITS), ("dispute_hold", -CREDITS)]
+    assert shop.notices("dispute_alert") == [("admin", "dspa_1")]
 
 
 def test_a_loss_and_then_a_further_refund(stack):

@@ -152,6 +152,8 @@ def test_credentials_that_are_not_taken(world, status, error, parked):
     assert world.made("park") == 0
     world.stack.cli("jobs", "requeue", job, "--yes")
     world.is_done("park", job)
+    # A stored 403 would be given again for the same key, though the permission is there by now.
+    assert [one["idempotency_key"][-2:] for one in world.posts("park")] == ["/0", "/1" if status == 403 else "/0"]
 
 
 def test_nothing_is_called_while_frozen(world):

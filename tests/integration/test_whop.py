@@ -48,6 +48,7 @@ class World:
         self.user, self.member, self.membership = (payment[n] for n in ("user", "member", "membership"))
         self.product, self.plan = payment["product"], payment["plan"]
         self.refund = sim.put("refunds", {"payment": self.payment, "amount": "4.50"})[0]["id"]
+        self.dispute = sim.put("disputes", {"payment": self.payment, "amount": "49.99"})[0]["id"]
         self.checkout = sim.put("checkout_configurations", {"plan": self.plan})[0]["id"]
         self.company = whop.COMPANY
 
@@ -58,11 +59,12 @@ GETS = {
     "plans.get": (["plan"], "product", "product"), "users.get": (["user"], "id", "user"),
     "members.get": (["member"], "user", "user"), "memberships.get": (["membership"], "user", "user"),
     "payments.get": (["payment"], "membership", "membership"), "refunds.get": (["refund"], "payment", "payment"),
+    "disputes.get": (["dispute"], "payment", "payment"),
     "checkout_configurations.get": (["checkout"], "plan", "plan"), "users.access": (["user", "product"], None, None),
 }
 LISTS = {"products.list": "products", "plans.list": "plans", "memberships.list": "memberships",
          "members.list": "members", "payments.list": "payments", "refunds.list": "refunds",
-         "checkout_configurations.list": "checkout_configurations"}
+         "disputes.list": "disputes", "checkout_configurations.list": "checkout_configurations"}
 # fault: (rule, error, class)
 FAULTS = {
     "401": ({"status": 401}, "UNAUTHORISED", "auth"),

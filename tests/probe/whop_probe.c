@@ -130,6 +130,7 @@ static struct err get(struct probe *probe)
         GET(memberships_get, whop_get_membership, membership)
         GET(payments_get, whop_get_payment, payment)
         GET(refunds_get, whop_get_refund, refund)
+        GET(disputes_get, whop_get_dispute, dispute)
         GET(checkouts_get, whop_get_checkout, checkout)
 #undef GET
     case WHOP_OPERATION_users_access: {

@@ -11,7 +11,7 @@ import time
 
 from server import Reply
 from whop_data import Data, now
-from whop_shapes import ACCOUNT_NAMES, FLAT_MEMBERSHIPS, Shapes
+from whop_shapes import ACCOUNT_NAMES, FLAT_DISPUTES, FLAT_MEMBERSHIPS, Shapes
 
 BASE = "/api/v1/"
 NEWEST_UNSAID = "2025-01-01"
@@ -43,6 +43,8 @@ ROUTES = {
     ("POST", "payments/*/refund"): ("payments.refund", ("payment:manage", *PAYMENT)),
     ("GET", "refunds"): ("refunds.list", ("payment:basic:read",)),
     ("GET", "refunds/*"): ("refunds.get", ("payment:basic:read",)),
+    ("GET", "disputes"): ("disputes.list", ("payment:dispute:read",)),
+    ("GET", "disputes/*"): ("disputes.get", ("payment:dispute:read",)),
     ("POST", "checkout_configurations"): ("checkout_configurations.create", ("checkout_configuration:create",)),
     ("GET", "checkout_configurations"): ("checkout_configurations.list", ("checkout_configuration:basic:read",)),
     ("GET", "checkout_configurations/*"): ("checkout_configurations.get", ()),
@@ -258,7 +260,7 @@ class Whop:
         start = self.start_of(rows, request.one("after"))
         page = rows[start:start + first]
         show = getattr(self.shapes, kind)
-        more = {"listed": True} if kind == "refunds" else {}
+        more = {"listed": True} if kind in ("refunds", "disputes") else {}
         end = self.cursor(page[-1]) if page else None
         if self.settings["repeat_cursor"] and request.one("after"):
             end = request.one("after")
@@ -270,6 +272,8 @@ class Whop:
     def check_owner(kind, request, key, version):
         names = ["company_id"]
         if kind in ("memberships", "members") and version >= FLAT_MEMBERSHIPS:
+            names = ["account_id"]
+        elif kind == "disputes" and version >= FLAT_DISPUTES:
             names = ["account_id"]
         elif kind in ("products", "plans", "checkout_configurations") and version >= ACCOUNT_NAMES:
             names = ["account_id", "company_id"]
@@ -326,13 +330,23 @@ class Whop:
     PLAN_INPUT = ("plan_type", "release_method", "billing_period", "currency", "trial_period_days", "expiration_days",
                   "stock", "unlimited_stock", "visibility", "title", "description", "internal_notes", "metadata")
 
-    def read_plan(self, body, call, key):
+    PLAN_WORDS = {"visibility": ("visible", "hidden", "archived", "quick_link"), "plan_type": ("renewal", "one_time"),
+                  "release_method": ("buy_now", "waitlist")}
+
+    def plan_terms(self, body):
         given = {name: body[name] for name in self.PLAN_INPUT if name in body}
         for name in ("initial_price", "renewal_price"):
             if name in body:
                 given[name] = amount(body[name], name)
         if len(given.get("title") or "") > 30:
             raise Refusal(400, "bad_request", "title is too long (maximum is 30 characters).")
+        for name, words in self.PLAN_WORDS.items():
+            if name in given and given[name] not in words:
+                raise Refusal(400, "bad_request", f"{name} must be one of {', '.join(words)}.")
+        return given
+
+    def read_plan(self, body, call, key):
+        given = self.plan_terms(body)
         given["product"] = body.get("product_id")
         if given["product"]:
             self.find("products", given["product"], key)
@@ -363,9 +377,7 @@ class Whop:
 
     def do_plans_update(self, request, call, key, version, wanted):
         body, plan = self.body_of(request), self.find("plans", wanted, key)
-        change = {name: body[name] for name in self.PLAN_INPUT if name in body}
-        change.update((name, amount(body[name], name)) for name in ("initial_price", "renewal_price") if name in body)
-        plan.update(change, updated_at=now())
+        plan.update(self.plan_terms(body), updated_at=now())
         self.record.effect(call, "plan.updated", wanted)
         return self.show("plans", plan, version)
 

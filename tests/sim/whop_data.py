@@ -2,7 +2,7 @@
 import datetime
 
 KINDS = {"companies": "biz", "users": "user", "members": "mber", "memberships": "mem", "products": "prod",
-         "plans": "plan", "payments": "pay", "refunds": "rf", "checkout_configurations": "ch"}
+         "plans": "plan", "payments": "pay", "refunds": "rf", "disputes": "dspt", "checkout_configurations": "ch"}
 START = datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc)
 
 
@@ -67,6 +67,9 @@ class Data:
             "refunds": {"company": self.company, "amount": "0", "currency": "usd", "status": "pending",
                         "provider": "stripe", "provider_created_at": None, "reference_status": None,
                         "reference_type": None, "reference_value": None, "payment": None, "created_at": at},
+            "disputes": {"company": self.company, "amount": "0", "currency": "usd", "status": "needs_response",
+                         "reason": "Product not received", "needs_response_by": None, "editable": True,
+                         "visa_rdr": False, "payment": None, "created_at": at},
             "checkout_configurations": {"company": self.company, "plan": None, "mode": "payment", "metadata": None,
                                         "redirect_url": None, "purchase_url": None, "created_at": at},
         }[kind]

@@ -1,9 +1,10 @@
 """How Whop shows its objects: nested up to Api-Version-Date 2026-07-22, memberships and members flat from
-2026-07-23 on, payments flat from 2026-09-09 on (where that one change lies exactly is not published).
+2026-07-23 on, disputes from 2026-07-25 on, payments from 2026-09-09 on (where that one change lies exactly is not
+published, nor how flat disputes look: they are shown as flat payments are).
 
 What is kept is flat: references are ids, amounts decimal text in major units, times ISO 8601.
 """
-FLAT_MEMBERSHIPS, FLAT_PAYMENTS, ACCOUNT_NAMES = "2026-07-23", "2026-09-09", "2026-07-18"
+ACCOUNT_NAMES, FLAT_MEMBERSHIPS, FLAT_DISPUTES, FLAT_PAYMENTS = "2026-07-18", "2026-07-23", "2026-07-25", "2026-09-09"
 
 
 def number(text):
@@ -122,6 +123,24 @@ class Shapes:
                           plan=self.part("plans", payment["plan"]), product=self.part("products", payment["product"]),
                           membership=self.part("memberships", payment["membership"], "status"))
         return {**shown, "amount": number(it["amount"]), "payment": nested}
+
+    def disputes(self, it, version, listed=False):
+        payment = self.get("payments", it["payment"])
+        shown = {k: v for k, v in it.items() if k not in ("payment", "company")}
+        plan, product = (payment and payment[name] for name in ("plan", "product"))
+        if version >= FLAT_DISPUTES:
+            return {**shown, "amount": money(it["amount"], it["currency"]), "account_id": it["company"],
+                    "payment_id": it["payment"], "plan_id": plan, "product_id": product}
+        nested = payment and {"id": payment["id"]}
+        if payment and not listed:
+            nested.update(total=number(payment["total"]), subtotal=number(payment["subtotal"]),
+                          currency=payment["currency"], billing_reason=payment["billing_reason"],
+                          paid_at=payment["paid_at"], user=self.user(payment["user"]),
+                          member=self.part("members", payment["member"], "phone"),
+                          membership=self.part("memberships", payment["membership"], "status"))
+        return {**shown, "amount": number(it["amount"]), "payment": nested, "plan": self.part("plans", plan),
+                "product": self.part("products", product, "title"),
+                "company": self.part("companies", it["company"], "title")}
 
     def checkout_configurations(self, it, version):
         owner = "account_id" if version >= ACCOUNT_NAMES else "company_id"

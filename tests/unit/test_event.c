@@ -94,7 +94,7 @@ static const struct event expected[BODY_COUNT] = {
     {V1("0016", AUG(50, 9, 0, 0)), KIND("dispute.updated"), .dispute = "dspt_T3stDispute01",
      PAYMENT, MEMBER, MONTHLY, MEMBERSHIP, USD("49.99"), .status = "lost"},
     {V1("0017", AUG(18, 9, 0, 0)), KIND("dispute_alert.created"), .dispute = "dspa_T3stAlert0001",
-     PAYMENT, MEMBER, MEMBERSHIP, USD("49.99")},
+     PAYMENT, MEMBER, MEMBERSHIP, USD("49.99"), .status = "dispute"},
     {V1("0018", AUG(10, 9, 0, 1)), PERSON, KIND("invoice.created"), MARISOL, .status = "open"},
     {V1("0019", AUG(11, 9, 0, 0)), PERSON, KIND("invoice.paid"), MARISOL, .status = "paid"},
     {V1("0020", AUG(25, 9, 0, 0)), KIND("invoice.past_due"), .status = "past_due"},
@@ -206,6 +206,7 @@ static void compare(const char *name, const struct event *got, const struct even
 #define FIELD_OF_probe(type, member)
 #define FIELD_OF_sync(type, member)
 #define FIELD_OF_order_call(type, member)
+#define FIELD_OF_plan_call(type, member)
 #define FIELD_OF_books(type, member)
 #define FIELD_OF_member(type, member)
 #define PAYLOAD_END(payload)
