@@ -55,22 +55,17 @@ static int parse(struct options *options, int count, char **words)
     return CLI_OK;
 }
 
-static void print_people(struct pg *pg, int64_t limit)
-{
-    static const char *const heads[] = {"TIME (UTC)", "ACTOR", "ACTION", "TARGET", "REASON"};
-    struct table table;
-    if (pg_rows(pg) == 0) {
-        printf("nothing has been done by hand\n");
-        return;
-    }
-    table_init(&table, heads, ARRAY_LEN(heads));
-    for (size_t row = 0; row < pg_rows(pg); row++)
-        for (size_t column = 0; column < ARRAY_LEN(heads); column++)
-            table_add_short(&table, pg_get(pg, row, column));
-    table_print(&table, "");
-    if ((int64_t)pg_rows(pg) == limit)
-        printf("the newest %lld; more with --limit\n", (long long)limit);
-}
+static const char *const heads[] = {"TIME (UTC)", "ACTOR", "ACTION", "TARGET", "REASON"};
+
+static const struct output_list list = {
+    .json = "SELECT id, at, actor, action, target, reason, detail" AUDIT_FROM,
+    .people = "SELECT " OUTCOME_UTC("at") ", actor, action, target, reason" AUDIT_FROM,
+    .heads = heads,
+    .columns = ARRAY_LEN(heads),
+    .shortens = true,
+    .none = "nothing has been done by hand",
+    .cut = "the newest",
+};
 
 static struct err ask(struct cli *cli, const struct options *options, const char *since,
                       const char *until)
@@ -78,14 +73,7 @@ static struct err ask(struct cli *cli, const struct options *options, const char
     const struct pg_param params[] = {pg_text_or_null(since),   pg_text_or_null(until),
                                       pg_text(options->target), pg_text(options->actor),
                                       pg_text(options->action), pg_integer(options->limit)};
-    if (options->json)
-        return cli_print_json(cli,
-                              "SELECT id, at, actor, action, target, reason, detail" AUDIT_FROM,
-                              params, ARRAY_LEN(params));
-    TRY(pg_exec(cli->pg, "SELECT " OUTCOME_UTC("at") ", actor, action, target, reason" AUDIT_FROM,
-                params, ARRAY_LEN(params)));
-    print_people(cli->pg, options->limit);
-    return ERR_NONE;
+    return output_list(cli, &list, options->json, params, ARRAY_LEN(params), options->limit);
 }
 
 static int run(struct cli *cli, int count, char **words)

@@ -187,6 +187,14 @@ struct err cli_complete_id(struct cli *cli, const char *id, struct buf *out)
     return ERR_NONE;
 }
 
+const char *cli_find_word(const struct cli_word *words, size_t count, const char *typed)
+{
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(words[i].word, typed) == 0)
+            return words[i].value;
+    return NULL;
+}
+
 bool cli_parse_number(const char *text, int64_t min, int64_t max, int64_t *out)
 {
     char *end = NULL;

@@ -96,6 +96,14 @@ MUST_CHECK struct err cli_read_time(struct cli *cli, const char *option, const c
 /* A whole number within bounds, as an option's value. */
 bool cli_parse_number(const char *text, int64_t min, int64_t max, int64_t *out);
 
+/* What an option's word stands for. */
+struct cli_word {
+    const char *word;
+    const char *value;
+};
+/* NULL: it is none of them. */
+const char *cli_find_word(const struct cli_word *words, size_t count, const char *typed);
+
 /* The name nearest to what was typed, or NULL if none is near. */
 const char *cli_nearest(const char *typed, const char *const *names, size_t count);
 

@@ -80,12 +80,14 @@ static struct err move(struct cli *cli, const struct given *given, enum credits_
                        struct credits_wish *wish)
 {
     struct buf slug = {0};
-    struct credits_reply reply;
+    struct credits_reply reply = {0};
     struct err err = given_tenant(cli, given, &wish->tenant, &slug);
     wish->company = buf_text(&slug);
     wish->actor = given_actor(cli, given);
     if (!err_failed(&err))
         err = credits_move(cli->pg, verb, wish, &reply);
+    if (wish->user != NULL)
+        err = given_keep_request(err, wish->request);
     if (!err_failed(&err) && !reply.done && strcmp(reply.result, "repeated") != 0)
         err = refuse(wish, &reply);
     if (!err_failed(&err))

@@ -30,47 +30,32 @@
     " AND ($1::text IS NULL OR t.slug = $1 OR t.whop_company_id = $1)"                             \
     " ORDER BY r.created_at, r.id LIMIT 1000"
 
-static void print_list(struct pg *pg)
-{
-    static const char *const heads[] = {">AGE", "STATE", "PAYMENT", "REASON",   "USER",
-                                        "PLAN", "PACK",  "AMOUNT",  "MAYBE OF", "EVENT"};
-    struct table table;
-    if (pg_rows(pg) == 0) {
-        printf("no payment is waiting for a person\n");
-        return;
-    }
-    table_init(&table, heads, ARRAY_LEN(heads));
-    for (size_t row = 0; row < pg_rows(pg); row++) {
-        char age[OUTPUT_SHORT];
-        output_age(pg_get_integer(pg, row, 0), age);
-        table_add(&table, age);
-        for (size_t column = 1; column < ARRAY_LEN(heads); column++)
-            table_add_short(&table, pg_get(pg, row, column));
-    }
-    table_print(&table, "");
-}
+static const char *const heads[] = {">AGE", "STATE", "PAYMENT", "REASON",   "USER",
+                                    "PLAN", "PACK",  "AMOUNT",  "MAYBE OF", "EVENT"};
+
+static const struct output_list list = {
+    .json = "SELECT t.slug AS tenant, r.whop_payment_id AS payment_id, r.reason,"
+            " r.state, r.created_at, r.event_id, p.whop_user_id AS user_id,"
+            " p.whop_plan_id AS plan_id, p.pack_id, p.amount_text AS amount,"
+            " p.currency, p.status, p.granted AS credits, c.candidates,"
+            " r.handled_by, r.handled_at, r.note" LISTED,
+    .people = "SELECT extract(epoch FROM whopline_now() - r.created_at)::bigint, r.state,"
+              " r.whop_payment_id, r.reason, p.whop_user_id, p.whop_plan_id, p.pack_id,"
+              " p.amount_text || ' ' || p.currency,"
+              " (SELECT string_agg(concat(x->>'user_id', ' (', x->>'why', ')'), ', ')"
+              "  FROM jsonb_array_elements(c.candidates) x), r.event_id" LISTED,
+    .heads = heads,
+    .columns = ARRAY_LEN(heads),
+    .age = 1,
+    .shortens = true,
+    .none = "no payment is waiting for a person",
+};
 
 struct err credits_cmd_review_list(struct cli *cli, const struct given *given)
 {
     const struct pg_param params[] = {pg_text(given_text(given, "tenant")),
                                       pg_text(given_text(given, "state"))};
-    if (given_flag(given, "json"))
-        return cli_print_json(cli,
-                              "SELECT t.slug AS tenant, r.whop_payment_id AS payment_id, r.reason,"
-                              " r.state, r.created_at, r.event_id, p.whop_user_id AS user_id,"
-                              " p.whop_plan_id AS plan_id, p.pack_id, p.amount_text AS amount,"
-                              " p.currency, p.status, p.granted AS credits, c.candidates,"
-                              " r.handled_by, r.handled_at, r.note" LISTED,
-                              params, ARRAY_LEN(params));
-    TRY(pg_exec(cli->pg,
-                "SELECT extract(epoch FROM whopline_now() - r.created_at)::bigint, r.state,"
-                " r.whop_payment_id, r.reason, p.whop_user_id, p.whop_plan_id, p.pack_id,"
-                " p.amount_text || ' ' || p.currency,"
-                " (SELECT string_agg(concat(x->>'user_id', ' (', x->>'why', ')'), ', ')"
-                "  FROM jsonb_array_elements(c.candidates) x), r.event_id" LISTED,
-                params, ARRAY_LEN(params)));
-    print_list(cli->pg);
-    return ERR_NONE;
+    return output_list(cli, &list, given_flag(given, "json"), params, ARRAY_LEN(params), 0);
 }
 
 /* --- deciding -------------------------------------------------------------------------------- */

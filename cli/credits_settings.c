@@ -22,21 +22,16 @@ static struct err show(struct cli *cli, int64_t tenant, bool json)
 {
     static const char *const heads[] = {"TENANT", "CREDITS",      "IF NEGATIVE", "BY E-MAIL",
                                         "WHOP",   "LISTED USERS", ">ORDER HOURS"};
+    static const struct output_list list = {
+        .json = SETTINGS,
+        .people = "SELECT tenant, CASE WHEN enabled THEN 'on' ELSE 'off' END, negative,"
+                  " CASE WHEN email_match THEN 'on' ELSE 'off' END, whop,"
+                  " array_to_string(users, ' '), order_ttl_hours FROM (" SETTINGS ") q",
+        .heads = heads,
+        .columns = ARRAY_LEN(heads),
+    };
     const struct pg_param params[] = {tenant != 0 ? pg_integer(tenant) : pg_text(NULL)};
-    struct table table;
-    if (json)
-        return cli_print_json(cli, SETTINGS, params, 1);
-    TRY(pg_exec(cli->pg,
-                "SELECT tenant, CASE WHEN enabled THEN 'on' ELSE 'off' END, negative,"
-                " CASE WHEN email_match THEN 'on' ELSE 'off' END, whop,"
-                " array_to_string(users, ' '), order_ttl_hours FROM (" SETTINGS ") q",
-                params, 1));
-    table_init(&table, heads, ARRAY_LEN(heads));
-    for (size_t row = 0; row < pg_rows(cli->pg); row++)
-        for (size_t column = 0; column < ARRAY_LEN(heads); column++)
-            table_add(&table, pg_get(cli->pg, row, column));
-    table_print(&table, "");
-    return ERR_NONE;
+    return output_list(cli, &list, json, params, 1, 0);
 }
 
 static struct err take_switch(const struct given *given, const char *name, const char **out)

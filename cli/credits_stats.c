@@ -47,6 +47,18 @@ static const char figures_of_them[] =
     "  AND ($1::bigint IS NULL OR r.tenant_id = $1)) AS review_open,"
     " (SELECT count(*) FROM credit_orders o WHERE o.state = 'requested'"
     "  AND ($1::bigint IS NULL OR o.tenant_id = $1)) AS orders_requested,"
+    " (SELECT count(*) FROM credit_orders o"
+    "  WHERE o.state IN ('created', 'checkout_open', 'failed')"
+    "  AND ($1::bigint IS NULL OR o.tenant_id = $1)) AS orders_unpaid,"
+    " (SELECT count(*) FROM credit_accounts_owing w JOIN credit_accounts a ON a.id = w.account_id"
+    "  WHERE $1::bigint IS NULL OR a.tenant_id = $1) AS negative_balances,"
+    " (SELECT count(*) FROM payments p WHERE p.was_paid AND p.granted IS NULL"
+    "  AND ($1::bigint IS NULL OR p.tenant_id = $1) AND NOT EXISTS (SELECT FROM credit_review r"
+    "   WHERE r.tenant_id = p.tenant_id AND r.whop_payment_id = p.whop_payment_id"
+    "   AND r.state = 'open')) AS paid_without_credit,"
+    /* Of all tenants together: a look at all books takes its time. */
+    " (SELECT jsonb_object_agg(drift, found) || jsonb_build_object('looked_at', min(looked_at))"
+    "  FROM credit_proofs) AS proof,"
     " (SELECT coalesce(jsonb_object_agg(kind, many), '{}') FROM (SELECT n.kind, count(*) AS many"
     "  FROM credit_notices n WHERE ($1::bigint IS NULL OR n.tenant_id = $1)"
     "  AND n.created_at >= $2::text::timestamptz GROUP BY 1) k) AS notices";
@@ -71,39 +83,25 @@ static struct err ask(struct cli *cli, const char *select, const char *where,
     return err;
 }
 
-static void print_orders(struct pg *pg)
+static void print_rows(const struct pg *pg, const char *const *heads, size_t columns)
 {
-    static const char *const heads[] = {"ORDERS", ">OPENED", ">PAID", ">LOST", ">OPEN", ">SUCCESS"};
-    struct table table;
-    table_init(&table, heads, ARRAY_LEN(heads));
-    for (size_t row = 0; row < pg_rows(pg); row++)
-        for (size_t column = 0; column < ARRAY_LEN(heads); column++)
-            table_add(&table, pg_get(pg, row, column));
-    if (table_rows(&table) == 0)
-        printf("no orders in this time\n");
-    table_print(&table, "");
-}
-
-static void print_rows(struct pg *pg, const char *const *heads, size_t columns)
-{
-    struct table table;
-    table_init(&table, heads, columns);
-    for (size_t row = 0; row < pg_rows(pg); row++)
-        for (size_t column = 0; column < columns; column++)
-            table_add(&table, pg_get(pg, row, column));
+    const struct output_list list = {.heads = heads, .columns = columns};
     printf("\n");
-    table_print(&table, "");
+    output_rows(pg, &list, 0);
 }
 
 static struct err print_people(struct cli *cli, const struct pg_param *params, size_t count)
 {
+    static const char *const heads[] = {"ORDERS", ">OPENED", ">PAID", ">LOST", ">OPEN", ">SUCCESS"};
     static const char *const moved[] = {"LEDGER", "HOW", ">ROWS", ">CREDITS"};
     static const char *const figures[] = {"FIGURE", ">VALUE"};
+    const struct output_list orders = {
+        .heads = heads, .columns = ARRAY_LEN(heads), .none = "no orders in this time"};
     TRY(ask(cli,
             "SELECT o.key, o.value->>'opened', o.value->>'paid', o.value->>'lost',"
             " o.value->>'open', round((o.value->>'success_rate')::numeric * 100, 1) || ' %'",
             ", jsonb_each(s.orders) o ORDER BY 1", params, count));
-    print_orders(cli->pg);
+    output_rows(cli->pg, &orders, 0);
     TRY(ask(cli,
             "SELECT m->>'kind', m->>'how', to_char((m->>'rows')::bigint, 'FM999,999,999,990'),"
             " to_char((m->>'credits')::bigint, 'FM999,999,999,999,990')",
@@ -121,6 +119,12 @@ static struct err print_people(struct cli *cli, const struct pg_param *params, s
             "  round((s.paid_to_ledger_seconds->>'p95')::numeric, 1) || ' s'),"
             " ('payments in review now', s.review_open::text),"
             " ('manual orders waiting now', s.orders_requested::text),"
+            " ('orders not paid yet', s.orders_unpaid::text),"
+            " ('accounts that owe credits', s.negative_balances::text),"
+            " ('paid, not credited, not in review', s.paid_without_credit::text),"
+            " ('credited without a payment, by the last proof',"
+            "  s.proof->>'credited_without_payment'),"
+            " ('accounts unlike their ledger, by the last proof', s.proof->>'balance'),"
             " ('notices: failed payments', s.notices->>'payment_failed'),"
             " ('notices: disputes', s.notices->>'dispute'),"
             " ('notices: dispute alerts', s.notices->>'dispute_alert'),"

@@ -105,34 +105,20 @@ static int parse_filters(struct filters *filters, int count, char **words)
     return CLI_OK;
 }
 
-static void print_list(struct pg *pg, int64_t limit)
-{
-    enum { COLUMN_TENANT = 4, COLUMNS = 8, COLUMN_SEVERAL = COLUMNS };
-    static const char *const all[COLUMNS] = {">AGE",   "EVENT", "KIND",    "AS",
-                                             "TENANT", "USER",  "PAYMENT", "WHAT BECAME OF IT"};
-    bool several = pg_rows(pg) > 0 && pg_get_flag(pg, 0, COLUMN_SEVERAL);
-    const char *heads[COLUMNS];
-    size_t columns = 0;
-    struct table table;
-    for (size_t column = 0; column < COLUMNS; column++)
-        if (column != COLUMN_TENANT || several)
-            heads[columns++] = all[column];
-    table_init(&table, heads, columns);
-    for (size_t row = 0; row < pg_rows(pg); row++) {
-        char age[OUTPUT_SHORT];
-        output_age(pg_get_integer(pg, row, 0), age);
-        table_add(&table, age);
-        for (size_t column = 1; column < COLUMNS; column++)
-            if (column != COLUMN_TENANT || several)
-                table_add_short(&table, pg_get(pg, row, column));
-    }
-    if (pg_rows(pg) == 0)
-        printf("no events\n");
-    else
-        table_print(&table, "");
-    if ((int64_t)pg_rows(pg) == limit)
-        printf("the newest %lld; more with --limit\n", (long long)limit);
-}
+static const char *const heads[] = {">AGE",   "EVENT", "KIND",    "AS",
+                                    "TENANT", "USER",  "PAYMENT", "WHAT BECAME OF IT"};
+
+static const struct output_list listed = {
+    .json = LIST_JSON,
+    .people = LIST_PEOPLE,
+    .heads = heads,
+    .columns = ARRAY_LEN(heads),
+    .age = 1,
+    .tenant = 5,
+    .shortens = true,
+    .none = "no events",
+    .cut = "the newest",
+};
 
 static int list(struct cli *cli, int count, char **words)
 {
@@ -148,13 +134,7 @@ static int list(struct cli *cli, int count, char **words)
     struct err err = cli_open_database(cli);
     if (err_failed(&err))
         return cli_fail(&err);
-    if (filters.json) {
-        err = cli_print_json(cli, LIST_JSON, params, ARRAY_LEN(params));
-    } else {
-        err = pg_exec(cli->pg, LIST_PEOPLE, params, ARRAY_LEN(params));
-        if (!err_failed(&err))
-            print_list(cli->pg, filters.limit);
-    }
+    err = output_list(cli, &listed, filters.json, params, ARRAY_LEN(params), filters.limit);
     return err_failed(&err) ? cli_fail(&err) : CLI_OK;
 }
 
@@ -213,21 +193,16 @@ static struct err print_event(struct pg *pg, const char *id)
                                                                         "e" SHOW_FROM,
         pg_text(id)));
     table_init(&table, NULL, 2);
-    for (size_t column = 0; column < pg_columns(pg); column++) {
-        if (pg_get(pg, 0, column)[0] == '\0')
-            continue;
-        table_add(&table, pg_column_name(pg, column));
-        table_add(&table, pg_get(pg, 0, column));
-    }
+    output_record(pg, 0, &table);
     table_print(&table, "");
     return ERR_NONE;
 }
 
 static struct err print_jobs(struct pg *pg, const char *id)
 {
-    static const char *const heads[] = {"JOB",    "KIND",          "QUEUE",         "STATE",
-                                        "REASON", ">FAILED TRIES", "CREATED (UTC)", "FINISHED"};
-    struct table table;
+    static const char *const columns[] = {"JOB",    "KIND",          "QUEUE",         "STATE",
+                                          "REASON", ">FAILED TRIES", "CREATED (UTC)", "FINISHED"};
+    const struct output_list list_of_jobs = {.heads = columns, .columns = ARRAY_LEN(columns)};
     TRY(PG_EXEC(pg,
                 "SELECT id, kind, queue, state, reason, attempts, " OUTCOME_UTC(
                     "created_at") ", " OUTCOME_UTC("finished_at") " FROM jobs WHERE event_id = $1 "
@@ -237,12 +212,8 @@ static struct err print_jobs(struct pg *pg, const char *id)
         printf("\nit caused no jobs\n");
         return ERR_NONE;
     }
-    table_init(&table, heads, ARRAY_LEN(heads));
-    for (size_t row = 0; row < pg_rows(pg); row++)
-        for (size_t column = 0; column < ARRAY_LEN(heads); column++)
-            table_add(&table, pg_get(pg, row, column));
     printf("\n");
-    table_print(&table, "");
+    output_rows(pg, &list_of_jobs, 0);
     return ERR_NONE;
 }
 

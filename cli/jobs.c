@@ -36,35 +36,25 @@ bool jobs_has_filter(const struct jobs_options *options)
 
 #define LIST_ORDER " ORDER BY " JOBS_AT " DESC, j.id DESC LIMIT $10::bigint"
 
-static void print_list(struct pg *pg, int64_t limit)
-{
-    enum { COLUMNS = 9, COLUMN_TENANT = 7, COLUMN_SEVERAL = COLUMNS };
-    static const char *const all[COLUMNS] = {">AGE",   "JOB",    "KIND",   "STATE", "ERROR",
-                                             ">TRIES", "REASON", "TENANT", "EVENT"};
-    bool several = pg_rows(pg) > 0 && pg_get_flag(pg, 0, COLUMN_SEVERAL);
-    const char *heads[COLUMNS];
-    size_t columns = 0;
-    struct table table;
-    if (pg_rows(pg) == 0) {
-        printf("no such jobs\n");
-        return;
-    }
-    for (size_t column = 0; column < COLUMNS; column++)
-        if (column != COLUMN_TENANT || several)
-            heads[columns++] = all[column];
-    table_init(&table, heads, columns);
-    for (size_t row = 0; row < pg_rows(pg); row++) {
-        char age[OUTPUT_SHORT];
-        output_age(pg_get_integer(pg, row, 0), age);
-        table_add(&table, age);
-        for (size_t column = 1; column < COLUMNS; column++)
-            if (column != COLUMN_TENANT || several)
-                table_add_short(&table, pg_get(pg, row, column));
-    }
-    table_print(&table, "");
-    if ((int64_t)pg_rows(pg) == limit)
-        printf("the latest %lld; more with --limit\n", (long long)limit);
-}
+static const char *const heads[] = {">AGE",   "JOB",    "KIND",   "STATE", "ERROR",
+                                    ">TRIES", "REASON", "TENANT", "EVENT"};
+
+static const struct output_list list = {
+    .json = "SELECT j.id, j.gen, j.kind, j.queue, j.state, j.error, j.reason,"
+            " j.attempts, t.slug AS tenant, j.key, j.event_id, j.bulk, j.trace,"
+            " j.created_at, j.due_at, j.relayed_at, j.requeued_at,"
+            " j.finished_at" JOBS_FROM LIST_ORDER,
+    .people = "SELECT extract(epoch FROM whopline_now() - " JOBS_AT ")::bigint, j.id, j.kind,"
+              " j.state, j.error, j.attempts, j.reason, t.slug, j.event_id,"
+              " (SELECT count(*) > 1 FROM tenants)" JOBS_FROM LIST_ORDER,
+    .heads = heads,
+    .columns = ARRAY_LEN(heads),
+    .age = 1,
+    .tenant = 8,
+    .shortens = true,
+    .none = "no such jobs",
+    .cut = "the latest",
+};
 
 struct err jobs_list(struct cli *cli, struct jobs_options *options)
 {
@@ -72,37 +62,14 @@ struct err jobs_list(struct cli *cli, struct jobs_options *options)
     int64_t limit = options->limit > 0 ? options->limit : LIMIT_DEFAULT;
     jobs_params(options, params);
     params[JOBS_PARAMS] = pg_integer(limit);
-    if (options->json)
-        return cli_print_json(cli,
-                              "SELECT j.id, j.gen, j.kind, j.queue, j.state, j.error, j.reason,"
-                              " j.attempts, t.slug AS tenant, j.key, j.event_id, j.bulk, j.trace,"
-                              " j.created_at, j.due_at, j.relayed_at, j.requeued_at,"
-                              " j.finished_at" JOBS_FROM LIST_ORDER,
-                              params, ARRAY_LEN(params));
-    TRY(pg_exec(cli->pg,
-                "SELECT extract(epoch FROM whopline_now() - " JOBS_AT ")::bigint, j.id, j.kind,"
-                " j.state, j.error, j.attempts, j.reason, t.slug, j.event_id,"
-                " (SELECT count(*) > 1 FROM tenants)" JOBS_FROM LIST_ORDER,
-                params, ARRAY_LEN(params)));
-    print_list(cli->pg, limit);
-    return ERR_NONE;
+    return output_list(cli, &list, options->json, params, ARRAY_LEN(params), limit);
 }
 
 /* --- words ----------------------------------------------------------------------------------- */
 
-static const char *take_state(const char *name)
-{
-    static const struct {
-        const char *name;
-        const char *states;
-    } known[] = {{"dead", "{dead}"},     {"parked", "{parked}"},
-                 {"queued", "{queued}"}, {"skipped", "{skipped}"},
-                 {"done", "{done}"},     {"all", "{queued,done,skipped,parked,dead}"}};
-    for (size_t i = 0; i < ARRAY_LEN(known); i++)
-        if (strcmp(known[i].name, name) == 0)
-            return known[i].states;
-    return NULL;
-}
+static const struct cli_word states[] = {
+    {"dead", "{dead}"},       {"parked", "{parked}"}, {"queued", "{queued}"},
+    {"skipped", "{skipped}"}, {"done", "{done}"},     {"all", "{queued,done,skipped,parked,dead}"}};
 
 static int take_id(struct jobs_options *options, const char *text, const char *words0)
 {
@@ -125,7 +92,7 @@ static int take_option(struct jobs_options *options, int option, bool changes, c
     switch (option) {
     case 's':
         options->states_given = true;
-        options->states = take_state(optarg);
+        options->states = cli_find_word(states, ARRAY_LEN(states), optarg);
         if (options->states == NULL)
             return cli_usage(words0, "no job has the state \"%.40s\"", optarg);
         break;

@@ -333,12 +333,7 @@ static struct err print_row(struct pg *pg, const char *id, const struct shown *s
                                                                                                "d",
                 pg_text(id)));
     table_init(&table, NULL, 2);
-    for (size_t column = 0; column < pg_columns(pg); column++) {
-        if (pg_get(pg, 0, column)[0] == '\0')
-            continue;
-        table_add(&table, pg_column_name(pg, column));
-        table_add(&table, pg_get(pg, 0, column));
-    }
+    output_record(pg, 0, &table);
     payload_add_rows(&table, shown->kind, shown->version, buf_span(&shown->payload));
     describe(place, &words);
     table_add(&table, "in Redis");
@@ -353,7 +348,7 @@ static struct err print_history(struct pg *pg, const char *id)
 {
     static const char *const heads[] = {"TIME (UTC)", "ACTOR",      "ACTION",
                                         "REASON",     "GENERATION", "WAS"};
-    struct table table;
+    const struct output_list list = {.heads = heads, .columns = ARRAY_LEN(heads)};
     TRY(PG_EXEC(
         pg,
         "SELECT " OUTCOME_UTC(
@@ -364,12 +359,8 @@ static struct err print_history(struct pg *pg, const char *id)
         pg_text(id)));
     if (pg_rows(pg) == 0)
         return ERR_NONE;
-    table_init(&table, heads, ARRAY_LEN(heads));
-    for (size_t row = 0; row < pg_rows(pg); row++)
-        for (size_t column = 0; column < ARRAY_LEN(heads); column++)
-            table_add(&table, pg_get(pg, row, column));
     printf("\nby hand:\n");
-    table_print(&table, "");
+    output_rows(pg, &list, 0);
     return ERR_NONE;
 }
 

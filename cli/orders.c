@@ -34,12 +34,24 @@ enum { LIMIT_DEFAULT = 50, LIMIT_MAX = 100000 };
     " o.whop_checkout_id, o.purchase_url, o.requested_by, o.completed_by, o.completed_at,"         \
     " o.paid_at, o.expires_at, o.notes, o.created_at"
 
+static const char *const heads[] = {">AGE",  "ORDER",  "USER",  "PLAN",        ">CREDITS",
+                                    "PRICE", "METHOD", "STATE", "REQUESTED BY"};
+
+static const struct output_list listed = {
+    .json = "SELECT " FIELDS LISTED,
+    .people = "SELECT extract(epoch FROM whopline_now() - o.created_at)::bigint, o.id,"
+              " a.owner_id, o.plan_name, to_char(o.credits_amount, 'FM999,999,999,990'),"
+              " (" PRICE ") || ' ' || o.currency, o.payment_method, o.state,"
+              " o.requested_by" LISTED,
+    .heads = heads,
+    .columns = ARRAY_LEN(heads),
+    .age = 1,
+    .none = "no such orders",
+};
+
 static struct err list(struct cli *cli, const struct given *given)
 {
-    static const char *const heads[] = {">AGE",  "ORDER",  "USER",  "PLAN",        ">CREDITS",
-                                        "PRICE", "METHOD", "STATE", "REQUESTED BY"};
     int64_t limit = LIMIT_DEFAULT;
-    struct table table;
     TRY(given_number(given, "limit", 1, LIMIT_MAX, &limit));
     const struct pg_param params[] = {pg_text(given_text(given, "tenant")),
                                       pg_text(given_text(given, "state")),
@@ -47,63 +59,32 @@ static struct err list(struct cli *cli, const struct given *given)
                                       pg_text(given_text(given, "method")),
                                       pg_text(NULL),
                                       pg_integer(limit)};
-    if (given_flag(given, "json"))
-        return cli_print_json(cli, "SELECT " FIELDS LISTED, params, ARRAY_LEN(params));
-    TRY(pg_exec(cli->pg,
-                "SELECT extract(epoch FROM whopline_now() - o.created_at)::bigint, o.id,"
-                " a.owner_id, o.plan_name, to_char(o.credits_amount, 'FM999,999,999,990'),"
-                " (" PRICE ") || ' ' || o.currency, o.payment_method, o.state,"
-                " o.requested_by" LISTED,
-                params, ARRAY_LEN(params)));
-    if (pg_rows(cli->pg) == 0) {
-        printf("no such orders\n");
-        return ERR_NONE;
-    }
-    table_init(&table, heads, ARRAY_LEN(heads));
-    for (size_t row = 0; row < pg_rows(cli->pg); row++) {
-        char age[OUTPUT_SHORT];
-        output_age(pg_get_integer(cli->pg, row, 0), age);
-        table_add(&table, age);
-        for (size_t column = 1; column < ARRAY_LEN(heads); column++)
-            table_add(&table, pg_get(cli->pg, row, column));
-    }
-    table_print(&table, "");
-    return ERR_NONE;
+    return output_list(cli, &listed, given_flag(given, "json"), params, ARRAY_LEN(params), limit);
 }
 
 #define HISTORY                                                                                    \
     "SELECT h.at, h.from_state, h.to_state, h.actor, h.reason, h.event_id"                         \
     " FROM credit_order_history h WHERE h.order_id = o.id ORDER BY h.id"
 
-static struct err print_order(struct pg *pg)
+static void print_order(const struct pg *pg)
 {
     struct table table;
     table_init(&table, NULL, 2);
-    for (size_t column = 0; column < pg_columns(pg); column++) {
-        if (pg_is_null(pg, 0, column) || text_is_empty(pg_get(pg, 0, column)))
-            continue;
-        table_add(&table, pg_column_name(pg, column));
-        table_add_short(&table, pg_get(pg, 0, column));
-    }
+    output_record(pg, 0, &table);
     table_print(&table, "");
-    return ERR_NONE;
 }
 
 static struct err print_history(struct cli *cli, const char *id)
 {
-    static const char *const heads[] = {"TIME (UTC)", "FROM", "TO", "ACTOR", "REASON"};
-    struct table table;
+    static const char *const columns[] = {"TIME (UTC)", "FROM", "TO", "ACTOR", "REASON"};
+    const struct output_list history = {.heads = columns, .columns = ARRAY_LEN(columns)};
     TRY(PG_EXEC(
         cli->pg,
         "SELECT " OUTCOME_UTC("at") ", from_state, to_state, actor, reason"
                                     " FROM credit_order_history WHERE order_id = $1 ORDER BY id",
         pg_text(id)));
-    table_init(&table, heads, ARRAY_LEN(heads));
-    for (size_t row = 0; row < pg_rows(cli->pg); row++)
-        for (size_t column = 0; column < ARRAY_LEN(heads); column++)
-            table_add(&table, pg_get(cli->pg, row, column));
     printf("\n");
-    table_print(&table, "");
+    output_rows(cli->pg, &history, 0);
     return ERR_NONE;
 }
 
@@ -135,7 +116,7 @@ static struct err show(struct cli *cli, const struct given *given)
     TRY(pg_exec(cli->pg, "SELECT " FIELDS LISTED, params, ARRAY_LEN(params)));
     if (pg_rows(cli->pg) == 0)
         return err_make(ERR_NOT_FOUND, "there is no order %s", id);
-    TRY(print_order(cli->pg));
+    print_order(cli->pg);
     return print_history(cli, id);
 }
 

@@ -150,7 +150,7 @@ struct err orders_refund(struct cli *cli, const struct given *given)
         random_uuid(request);
         refund.request = request;
     }
-    TRY(order_whop_refund(cli->pg, &refund, &is_new));
+    TRY(given_keep_request(order_whop_refund(cli->pg, &refund, &is_new), refund.request));
     print_asked(&refund, is_new, given_flag(given, "json"));
     return ERR_NONE;
 }

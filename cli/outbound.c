@@ -18,28 +18,22 @@ enum { LIMIT_DEFAULT = 50, LIMIT_MAX = 1000000 };
     " AND ($5::text IS NULL OR o.created_at <= $5::text::timestamptz)"                             \
     " ORDER BY o.parked IS NULL, o.updated_at DESC, o.id DESC LIMIT $6::bigint"
 
-static void print_list(struct pg *pg, int64_t limit)
-{
-    static const char *const heads[] = {">ID",    ">AGE",   "STATE",  "OPERATION", "KEY",
-                                        "TENANT", ">TRIES", "PARKED", "LATEST"};
-    struct table table;
-    if (pg_rows(pg) == 0) {
-        printf("no such calls\n");
-        return;
-    }
-    table_init(&table, heads, ARRAY_LEN(heads));
-    for (size_t row = 0; row < pg_rows(pg); row++) {
-        char age[OUTPUT_SHORT];
-        output_age(pg_get_integer(pg, row, 1), age);
-        table_add(&table, pg_get(pg, row, 0));
-        table_add(&table, age);
-        for (size_t column = 2; column < ARRAY_LEN(heads); column++)
-            table_add(&table, pg_get(pg, row, column));
-    }
-    table_print(&table, "");
-    if ((int64_t)pg_rows(pg) == limit)
-        printf("the first %lld; more with --limit\n", (long long)limit);
-}
+static const char *const heads[] = {">ID",    ">AGE",   "STATE",  "OPERATION", "KEY",
+                                    "TENANT", ">TRIES", "PARKED", "LATEST"};
+
+static const struct output_list list = {
+    .json = "SELECT o.id, o.state, o.operation, o.business_key, t.slug AS tenant,"
+            " o.policy, o.attempts, o.parked, o.status, o.error, o.remote_id,"
+            " o.job_id, o.created_at, o.updated_at" LIST_FROM,
+    .people = "SELECT o.id, extract(epoch FROM whopline_now() - o.created_at)::bigint, o.state,"
+              " o.operation, o.business_key, t.slug, o.attempts, o.parked,"
+              " coalesce(o.error, 'status ' || o.status)" LIST_FROM,
+    .heads = heads,
+    .columns = ARRAY_LEN(heads),
+    .age = 2,
+    .none = "no such calls",
+    .cut = "the first",
+};
 
 struct err outbound_list(struct cli *cli, struct outbound_options *options)
 {
@@ -50,36 +44,15 @@ struct err outbound_list(struct cli *cli, struct outbound_options *options)
                                       pg_text(options->key),
                                       pg_text_or_null(buf_text(&options->older_at)),
                                       pg_integer(limit)};
-    if (options->json)
-        return cli_print_json(cli,
-                              "SELECT o.id, o.state, o.operation, o.business_key, t.slug AS tenant,"
-                              " o.policy, o.attempts, o.parked, o.status, o.error, o.remote_id,"
-                              " o.job_id, o.created_at, o.updated_at" LIST_FROM,
-                              params, ARRAY_LEN(params));
-    TRY(pg_exec(cli->pg,
-                "SELECT o.id, extract(epoch FROM whopline_now() - o.created_at)::bigint, o.state,"
-                " o.operation, o.business_key, t.slug, o.attempts, o.parked,"
-                " coalesce(o.error, 'status ' || o.status)" LIST_FROM,
-                params, ARRAY_LEN(params)));
-    print_list(cli->pg, limit);
-    return ERR_NONE;
+    return output_list(cli, &list, options->json, params, ARRAY_LEN(params), limit);
 }
 
 /* --- words ----------------------------------------------------------------------------------- */
 
-static const char *take_states(const char *name)
-{
-    static const struct {
-        const char *name;
-        const char *states;
-    } known[] = {{"pending", "{pending}"}, {"sending", "{sending}"},
-                 {"unknown", "{unknown}"}, {"done", "{done}"},
-                 {"refused", "{refused}"}, {"all", "{pending,sending,unknown,done,refused}"}};
-    for (size_t i = 0; i < ARRAY_LEN(known); i++)
-        if (strcmp(known[i].name, name) == 0)
-            return known[i].states;
-    return NULL;
-}
+static const struct cli_word states[] = {
+    {"pending", "{pending}"}, {"sending", "{sending}"},
+    {"unknown", "{unknown}"}, {"done", "{done}"},
+    {"refused", "{refused}"}, {"all", "{pending,sending,unknown,done,refused}"}};
 
 static int take_verdict(struct outbound_options *options, enum outbound_verdict verdict,
                         const char *words0)
@@ -95,7 +68,7 @@ static int take_option(struct outbound_options *options, int option, const char 
 {
     switch (option) {
     case 's':
-        options->states = take_states(optarg);
+        options->states = cli_find_word(states, ARRAY_LEN(states), optarg);
         if (options->states == NULL)
             return cli_usage(words0, "no call has the state \"%.40s\"", optarg);
         break;

@@ -43,12 +43,7 @@ static struct err print_row(struct pg *pg, int64_t id)
                 " LEFT JOIN jobs j ON j.id = o.job_id WHERE o.id = $1",
                 pg_integer(id)));
     table_init(&table, NULL, 2);
-    for (size_t column = 2; column < pg_columns(pg); column++) {
-        if (pg_get(pg, 0, column)[0] == '\0')
-            continue;
-        table_add(&table, pg_column_name(pg, column));
-        table_add(&table, pg_get(pg, 0, column));
-    }
+    output_record(pg, 2, &table);
     pg_get_bytes(pg, 0, 0, &request);
     if (!pg_is_null(pg, 0, 1))
         pg_get_bytes(pg, 0, 1, &response);
@@ -63,7 +58,7 @@ static struct err print_row(struct pg *pg, int64_t id)
 static struct err print_history(struct pg *pg, int64_t id)
 {
     static const char *const heads[] = {"TIME (UTC)", "ACTOR", "AS", "REASON", "WAS"};
-    struct table table;
+    const struct output_list list = {.heads = heads, .columns = ARRAY_LEN(heads)};
     TRY(PG_EXEC(
         pg,
         "SELECT " OUTCOME_UTC(
@@ -73,12 +68,8 @@ static struct err print_history(struct pg *pg, int64_t id)
         pg_integer(id)));
     if (pg_rows(pg) == 0)
         return ERR_NONE;
-    table_init(&table, heads, ARRAY_LEN(heads));
-    for (size_t row = 0; row < pg_rows(pg); row++)
-        for (size_t column = 0; column < ARRAY_LEN(heads); column++)
-            table_add(&table, pg_get(pg, row, column));
     printf("\nby hand:\n");
-    table_print(&table, "");
+    output_rows(pg, &list, 0);
     return ERR_NONE;
 }
 

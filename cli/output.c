@@ -135,6 +135,72 @@ void table_print(struct table *table, const char *indent)
     buf_close(&out);
 }
 
+/* --- answers of PostgreSQL ------------------------------------------------------------------- */
+
+static void add_cell(const struct pg *pg, const struct output_list *list, size_t row, size_t column,
+                     struct table *table)
+{
+    if (column + 1 == list->age) {
+        char age[OUTPUT_SHORT];
+        output_age(pg_get_integer(pg, row, column), age);
+        table_add(table, age);
+    } else if (list->shortens) {
+        table_add_short(table, pg_get(pg, row, column));
+    } else {
+        table_add(table, pg_get(pg, row, column));
+    }
+}
+
+void output_rows(const struct pg *pg, const struct output_list *list, int64_t limit)
+{
+    const char *heads[TABLE_COLUMNS_MAX];
+    size_t shown[TABLE_COLUMNS_MAX];
+    size_t columns = 0;
+    struct table table;
+    size_t rows = pg_rows(pg);
+    if (rows == 0 && list->none != NULL) {
+        printf("%s\n", list->none);
+        return;
+    }
+    bool several = list->tenant > 0 && rows > 0 && pg_get_flag(pg, 0, list->columns);
+    REQUIRE(list->columns <= TABLE_COLUMNS_MAX);
+    for (size_t column = 0; column < list->columns; column++) {
+        if (column + 1 == list->tenant && !several)
+            continue;
+        heads[columns] = list->heads[column];
+        shown[columns++] = column;
+    }
+    table_init(&table, heads, columns);
+    for (size_t row = 0; row < rows; row++)
+        for (size_t i = 0; i < columns; i++)
+            add_cell(pg, list, row, shown[i], &table);
+    table_print(&table, "");
+    if (list->cut != NULL && (int64_t)rows == limit)
+        printf("%s %lld; more with --limit\n", list->cut, (long long)limit);
+}
+
+struct err output_list(struct cli *cli, const struct output_list *list, bool json,
+                       const struct pg_param *params, size_t count, int64_t limit)
+{
+    if (json)
+        return cli_print_json(cli, list->json, params, count);
+    TRY(pg_exec(cli->pg, list->people, params, count));
+    output_rows(cli->pg, list, limit);
+    return ERR_NONE;
+}
+
+void output_record(const struct pg *pg, size_t first, struct table *table)
+{
+    for (size_t column = first; column < pg_columns(pg); column++) {
+        if (pg_get(pg, 0, column)[0] == '\0')
+            continue;
+        table_add(table, pg_column_name(pg, column));
+        table_add(table, pg_get(pg, 0, column));
+    }
+}
+
+/* --- ages, numbers, colour ------------------------------------------------------------------- */
+
 void output_age(int64_t seconds, char out[OUTPUT_SHORT])
 {
     const int64_t minute = 60;

@@ -4,7 +4,7 @@
  *
  * Texts come from senders we do not know, so control characters never reach the terminal: they are
  * shown as '?'. Everything goes to stdout. One thread. */
-#include "base/buf.h"
+#include "cli/cli.h"
 
 #include <stdio.h>
 
@@ -32,6 +32,27 @@ size_t table_rows(const struct table *table);
 /* Appends the lines, each behind the indent, and empties the table. */
 void table_write(struct table *table, const char *indent, struct buf *out);
 void table_print(struct table *table, const char *indent);
+
+/* A list of rows, which operators read as a table and programs as JSON. */
+struct output_list {
+    const char *json;         /* the question with --json, its columns named as they are shown */
+    const char *people;       /* the question for a table: a column for each head */
+    const char *const *heads; /* as in table_init */
+    size_t columns;
+    size_t age;       /* which of them, from 1, is an age in seconds; 0: none */
+    size_t tenant;    /* which is shown only if the answer's column behind them is true; 0: none */
+    bool shortens;    /* events' ids, as table_add_short */
+    const char *none; /* a line for no rows; NULL: the heads alone */
+    const char *cut;  /* "the newest", said of as many rows as the limit; NULL: nothing is */
+};
+/* limit: as in params, for list->cut; else 0. */
+MUST_CHECK struct err output_list(struct cli *cli, const struct output_list *list, bool json,
+                                  const struct pg_param *params, size_t count, int64_t limit);
+/* The table alone, of what has been asked already. */
+void output_rows(const struct pg *pg, const struct output_list *list, int64_t limit);
+/* The columns of the only row, from the first given on, as rows of a table of two: name and value,
+ * but for those that have none. */
+void output_record(const struct pg *pg, size_t first, struct table *table);
 
 /* Appends the text with control characters made harmless. */
 void output_add_clean(struct buf *out, const char *text);

@@ -37,40 +37,34 @@ struct options {
     "CASE WHEN f.how = 'skipped' THEN 'left out' WHEN f.job_id IS NULL THEN NULL"                  \
     " ELSE coalesce(j.state || coalesce(': ' || coalesce(j.error, j.reason), ''), 'ended') END"
 
-static struct err list(struct cli *cli, const struct options *options)
-{
-    static const char *const heads[] = {"SCHEDULE", "TENANT",     "TIMES",      "ZONE", "STATE",
-                                        "MISSED",   "NEXT (UTC)", "LAST (UTC)", "HOW",  "JOB"};
-    struct table table;
-    if (options->json)
-        return cli_print_json(
-            cli,
-            "SELECT s.name, t.slug AS tenant, s.cron, s.interval_ms, s.zone, s.kind, s.queue,"
+static const char *const heads[] = {"SCHEDULE", "TENANT",     "TIMES",      "ZONE", "STATE",
+                                    "MISSED",   "NEXT (UTC)", "LAST (UTC)", "HOW",  "JOB"};
+
+static const struct output_list listed = {
+    .json = "SELECT s.name, t.slug AS tenant, s.cron, s.interval_ms, s.zone, s.kind, s.queue,"
             " " LS_STATE " AS state, s.error, s.missed, s.missed_max,"
             " CASE WHEN s.enabled AND isfinite(s.next_slot) THEN s.next_slot END AS next_slot,"
             " f.slot AS last_slot, f.fired_at AS last_fired_at, f.how AS last_how, f.job_id,"
             " j.state AS job_state" LS_FROM,
-            NULL, 0);
-    TRY(pg_exec(cli->pg,
-                "SELECT s.name, t.slug, coalesce(s.cron, 'every ' || s.interval_ms || ' ms'),"
-                " CASE WHEN s.cron IS NOT NULL THEN s.zone END, " LS_STATE ", s.missed,"
-                " CASE WHEN s.enabled AND isfinite(s.next_slot) THEN " OUTCOME_UTC(
-                    "s.next_slot") " END, " OUTCOME_UTC("f.slot") ", f.how, " LS_OUTCOME
-                                                                  ", s.error" LS_FROM,
-                NULL, 0));
-    table_init(&table, heads, ARRAY_LEN(heads));
-    for (size_t row = 0; row < pg_rows(cli->pg); row++)
-        for (size_t column = 0; column < ARRAY_LEN(heads); column++)
-            table_add(&table, pg_get(cli->pg, row, column));
-    if (pg_rows(cli->pg) == 0)
-        printf("no schedules yet: whopline-scheduler puts the built-in ones in when it starts\n");
-    else
-        table_print(&table, "");
-    for (size_t row = 0; row < pg_rows(cli->pg); row++)
+    .people =
+        "SELECT s.name, t.slug, coalesce(s.cron, 'every ' || s.interval_ms || ' ms'),"
+        " CASE WHEN s.cron IS NOT NULL THEN s.zone END, " LS_STATE ", s.missed,"
+        " CASE WHEN s.enabled AND isfinite(s.next_slot)"
+        " THEN " OUTCOME_UTC("s.next_slot") " END, " OUTCOME_UTC("f.slot") ", f.how,"
+                                                                           " " LS_OUTCOME
+                                                                           ", s.error" LS_FROM,
+    .heads = heads,
+    .columns = ARRAY_LEN(heads),
+    .none = "no schedules yet: whopline-scheduler puts the built-in ones in when it starts",
+};
+
+static struct err list(struct cli *cli, const struct options *options)
+{
+    TRY(output_list(cli, &listed, options->json, NULL, 0, 0));
+    for (size_t row = 0; !options->json && row < pg_rows(cli->pg); row++)
         if (!pg_is_null(cli->pg, row, ARRAY_LEN(heads)))
             printf("%s rests: %s; whopline schedules set, or enable once it is mended\n",
                    pg_get(cli->pg, row, 0), pg_get(cli->pg, row, ARRAY_LEN(heads)));
-    buf_close(&table.text);
     return ERR_NONE;
 }
 
@@ -187,30 +181,23 @@ static struct err add_slots(struct cli *cli, const struct schedule_rule *rule, i
     return err;
 }
 
+#define SLOTS_FROM " FROM unnest($1::text[]) WITH ORDINALITY AS u(s, n) ORDER BY n"
+
 static struct err print_slots(struct cli *cli, const struct options *options,
                               const struct schedule_rule *rule, struct pg_array *slots)
 {
-    static const char *const heads[] = {"SLOT (UTC)", "BY ITS CLOCK"};
+    static const char *const columns[] = {"SLOT (UTC)", "BY ITS CLOCK"};
+    static const struct output_list next_ones = {
+        .json = "SELECT s::timestamptz AT TIME ZONE 'UTC' AS slot,"
+                " s::timestamptz AT TIME ZONE $2 AS local" SLOTS_FROM,
+        .people = "SELECT " OUTCOME_UTC(
+            "s::timestamptz") ", to_char(s::timestamptz"
+                              " AT TIME ZONE $2, 'YYYY-MM-DD HH24:MI:SS Dy')" SLOTS_FROM,
+        .heads = columns,
+        .columns = ARRAY_LEN(columns),
+    };
     const struct pg_param params[] = {pg_array_param(slots), pg_text(rule->zone)};
-    struct table table;
-    if (options->json)
-        return cli_print_json(cli,
-                              "SELECT s::timestamptz AT TIME ZONE 'UTC' AS slot,"
-                              " s::timestamptz AT TIME ZONE $2 AS local"
-                              " FROM unnest($1::text[]) WITH ORDINALITY AS u(s, n) ORDER BY n",
-                              params, 2);
-    TRY(pg_exec(cli->pg,
-                "SELECT " OUTCOME_UTC("s::timestamptz") ", to_char(s::timestamptz AT TIME ZONE $2,"
-                                                        " 'YYYY-MM-DD HH24:MI:SS Dy')"
-                                                        " FROM unnest($1::text[]) WITH ORDINALITY"
-                                                        " AS u(s, n) ORDER BY n",
-                params, 2));
-    table_init(&table, heads, ARRAY_LEN(heads));
-    for (size_t row = 0; row < pg_rows(cli->pg); row++)
-        for (size_t column = 0; column < ARRAY_LEN(heads); column++)
-            table_add(&table, pg_get(cli->pg, row, column));
-    table_print(&table, "");
-    return ERR_NONE;
+    return output_list(cli, &next_ones, options->json, params, ARRAY_LEN(params), 0);
 }
 
 static struct err next(struct cli *cli, const struct options *options, const char *name)

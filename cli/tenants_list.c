@@ -33,31 +33,22 @@
     " concat_ws(': ', t.pause_reason, nullif(array_to_string(t.missing_permissions, ', '), "       \
     "''))" LIST_FROM " ORDER BY t.slug"
 
-static void print_people(struct pg *pg)
-{
-    static const char *const heads[] = {"TENANT",     "COMPANY",   "STATUS",  "SINCE",
-                                        "CREDENTIAL", "ENDPOINTS", ">PARKED", "WHY"};
-    struct table table;
-    if (pg_rows(pg) == 0) {
-        printf("no tenant yet: whopline tenants add, or set WHOP_COMPANY_ID\n");
-        return;
-    }
-    table_init(&table, heads, ARRAY_LEN(heads));
-    for (size_t row = 0; row < pg_rows(pg); row++) {
-        char age[OUTPUT_SHORT];
-        output_age(pg_get_integer(pg, row, 3), age);
-        for (size_t column = 0; column < ARRAY_LEN(heads); column++)
-            table_add(&table, column == 3 ? age : pg_get(pg, row, column));
-    }
-    table_print(&table, "");
-}
+static const char *const heads[] = {"TENANT",     "COMPANY",   "STATUS",  "SINCE",
+                                    "CREDENTIAL", "ENDPOINTS", ">PARKED", "WHY"};
+
+static const struct output_list list = {
+    .json = LIST_JSON,
+    .people = LIST_PEOPLE,
+    .heads = heads,
+    .columns = ARRAY_LEN(heads),
+    .age = 4,
+    .none = "no tenant yet: whopline tenants add, or set WHOP_COMPANY_ID",
+};
 
 struct err tenants_list(struct cli *cli, const char *name, const struct tenants_options *options)
 {
-    if (options->json)
-        return cli_print_json(cli, LIST_JSON, (const struct pg_param[]){pg_text(name)}, 1);
-    TRY(PG_EXEC(cli->pg, LIST_PEOPLE, pg_text(name),
-                pg_flag(!text_is_empty(cli->config.whop_api_key))));
-    print_people(cli->pg);
-    return ERR_NONE;
+    const struct pg_param params[] = {pg_text(name),
+                                      pg_flag(!text_is_empty(cli->config.whop_api_key))};
+    /* As JSON it is not asked which credential they have. */
+    return output_list(cli, &list, options->json, params, options->json ? 1 : 2, 0);
 }

@@ -180,7 +180,7 @@ static struct err ask(struct cli *cli, const char *id, bool json)
 static int print_people(struct pg *pg, const char *id)
 {
     static const char *const heads[] = {"TIME (UTC)", "WHAT", "ID", "HAPPENED"};
-    struct table table;
+    const struct output_list list = {.heads = heads, .columns = ARRAY_LEN(heads), .shortens = true};
     if (pg_rows(pg) == 0) {
         fprintf(stderr,
                 "whopline: nothing is known about %s; an event that has just arrived may still be "
@@ -188,11 +188,7 @@ static int print_people(struct pg *pg, const char *id)
                 id);
         return CLI_FAILED;
     }
-    table_init(&table, heads, ARRAY_LEN(heads));
-    for (size_t row = 0; row < pg_rows(pg); row++)
-        for (size_t column = 0; column < ARRAY_LEN(heads); column++)
-            table_add_short(&table, pg_get(pg, row, column));
-    table_print(&table, "");
+    output_rows(pg, &list, 0);
     return CLI_OK;
 }
 

@@ -161,6 +161,16 @@ const char *given_actor(const struct cli *cli, const struct given *given)
     return cli_actor(cli, given_text(given, "actor"));
 }
 
+struct err given_keep_request(struct err err, const char *request)
+{
+    if (err.code != ERR_PG_DOWN)
+        return err;
+    return err_make(ERR_PG_DOWN,
+                    "%.200s; it may have been done all the same: --request %.200s does it at most"
+                    " once",
+                    err_text(&err), request);
+}
+
 struct err given_credits(const char *text, int64_t min, int64_t *out)
 {
     if (!cli_parse_number(text, min, CREDITS_MOVED_MAX, out) || *out == 0 ||

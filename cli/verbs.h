@@ -47,6 +47,10 @@ MUST_CHECK struct err given_tenant(struct cli *cli, const struct given *given, i
                                    struct buf *slug);
 const char *given_actor(const struct cli *cli, const struct given *given);
 
+/* Adds to the error of a lost connection how to ask again: COMMIT may have been done all the same,
+ * and only with the same request's id a repeated command does nothing. */
+MUST_CHECK struct err given_keep_request(struct err err, const char *request);
+
 /* A signed number of credits, not 0: "500", "+500", "-500"; at most CREDITS_MOVED_MAX. */
 #define CREDITS_MOVED_MAX INT64_C(1000000000000)
 MUST_CHECK struct err given_credits(const char *text, int64_t min, int64_t *out);

@@ -76,10 +76,13 @@ static struct err conclude(struct slot *slot, struct batch_item *item,
     }
     if (review != NULL) {
         item->reason = arena_printf(&slot->arena, "in review: %s", review);
-    } else if (outcome->result == CREDITS_NOTHING ||
-               (outcome->result == CREDITS_UNCHANGED && claims_paid)) {
+    } else if (outcome->result == CREDITS_NOTHING) {
         item->state = JOB_STATE_SKIPPED;
-        item->reason = outcome->result == CREDITS_NOTHING ? outcome->why : "already_granted";
+        item->reason = outcome->why;
+    } else if (outcome->result == CREDITS_UNCHANGED && claims_paid) {
+        figures_count(&slot->figures, CREDITS_FIGURE_DUPLICATES, 1);
+        item->state = JOB_STATE_SKIPPED;
+        item->reason = "already_granted";
     }
     return ERR_NONE;
 }
@@ -93,7 +96,7 @@ static struct err settle(struct slot *slot, struct batch_item *items, size_t cou
         if (items[i].state == JOB_STATE_DONE)
             payments[used++] =
                 (struct credits_payment){items[i].job->tenant, event_of(&items[i])->payment};
-    TRY(credits_settle(slot->db, &slot->arena, payments, used, ACTOR, outcomes));
+    TRY(credits_settle(slot->db, &slot->arena, payments, used, ACTOR, &slot->figures, outcomes));
     used = 0;
     for (size_t i = 0; i < count; i++)
         if (items[i].state == JOB_STATE_DONE)
@@ -180,7 +183,7 @@ static struct err end(struct slot *slot, const char *why)
 
 static struct order_work work_of(struct slot *slot)
 {
-    return (struct order_work){slot->db, slot->outside, &slot->arena, slot->job};
+    return (struct order_work){slot->db, slot->outside, &slot->arena, slot->job, &slot->figures};
 }
 
 static struct err checkout(struct slot *slot, const void *payload)
@@ -244,6 +247,7 @@ static const struct worker credits = {
     .handlers = handlers,
     .handler_count = ARRAY_LEN(handlers),
     .outside = &outside_face,
+    .figures = &credits_figures,
 };
 
 int main(int argc, char **argv)

@@ -196,7 +196,7 @@ static struct err books_page(struct slot *slot, const void *payload)
     struct reconcile_result result;
     struct outgoing next;
     TRY(reconcile_take_page(slot->db, slot->outside, &slot->arena, slot->job->tenant, &wanted,
-                            &result));
+                            &slot->figures, &result));
     if (result.taken)
         return slot_commit(slot, JOB_STATE_SKIPPED, "page_taken");
     if (result.more) {
@@ -214,8 +214,8 @@ static struct err books_page(struct slot *slot, const void *payload)
 static struct err open_order(struct slot *slot, const void *payload)
 {
     const struct books *asked = payload;
-    TRY(reconcile_take_order(slot->db, slot->outside, &slot->arena, slot->job->tenant,
-                             asked->order));
+    TRY(reconcile_take_order(slot->db, slot->outside, &slot->arena, slot->job->tenant, asked->order,
+                             &slot->figures));
     return slot_commit(slot, JOB_STATE_DONE, "");
 }
 
@@ -263,7 +263,7 @@ static struct err disputes_page(struct slot *slot, const void *payload)
     struct reconcile_disputes_result result;
     struct outgoing next;
     TRY(reconcile_take_disputes(slot->db, slot->outside, &slot->arena, slot->job->tenant, &wanted,
-                                &result));
+                                &slot->figures, &result));
     if (result.taken || result.refused)
         return slot_commit(slot, JOB_STATE_SKIPPED,
                            result.refused ? "permission_missing" : "page_taken");
@@ -286,7 +286,7 @@ static struct err open_dispute(struct slot *slot, const void *payload)
     const struct books *asked = payload;
     const char *why;
     TRY(reconcile_take_dispute(slot->db, slot->outside, &slot->arena, slot->job->tenant,
-                               asked->dispute, &why));
+                               asked->dispute, &slot->figures, &why));
     return slot_commit(slot, text_is_empty(why) ? JOB_STATE_DONE : JOB_STATE_SKIPPED, why);
 }
 
@@ -321,6 +321,7 @@ static const struct worker sync_worker = {
     .handlers = handlers,
     .handler_count = ARRAY_LEN(handlers),
     .outside = &outside_face,
+    .figures = &credits_figures,
 };
 
 int main(int argc, char **argv)

@@ -1,12 +1,13 @@
 #include "base/metric.h"
 
-enum metric_type { TYPE_GROUP, TYPE_COUNTER, TYPE_GAUGE, TYPE_HISTOGRAM };
+enum metric_type { TYPE_GROUP, TYPE_COUNTER, TYPE_GAUGE, TYPE_HISTOGRAM, TYPE_LATENESS };
 
 static const char *const type_names[] = {
     [TYPE_GROUP] = "",
     [TYPE_COUNTER] = "counter",
     [TYPE_GAUGE] = "gauge",
     [TYPE_HISTOGRAM] = "histogram",
+    [TYPE_LATENESS] = "histogram",
 };
 
 struct declared {
@@ -21,6 +22,7 @@ static const struct declared metrics[METRIC_COUNT] = {
 #define COUNTER(name, labels, help)   {TYPE_COUNTER, "whopline_" #name, labels, help},
 #define GAUGE(name, labels, help)     {TYPE_GAUGE, "whopline_" #name, labels, help},
 #define HISTOGRAM(name, labels, help) {TYPE_HISTOGRAM, "whopline_" #name, labels, help},
+#define LATENESS(name, labels, help)  {TYPE_LATENESS, "whopline_" #name, labels, help},
 #include "metrics.def"
 #undef GROUP
 };
@@ -33,18 +35,30 @@ static const struct declared lines[] = {
 #undef COUNTER
 #undef GAUGE
 #undef HISTOGRAM
+#undef LATENESS
+};
+
+struct bound {
+    int64_t us;
+    const char *seconds;
 };
 
 /* From a statement in PostgreSQL to a job that waited for an hour. */
-static const struct {
-    int64_t us;
-    const char *seconds;
-} bounds[METRIC_BOUNDS] = {
+static const struct bound bounds_of_times[METRIC_BOUNDS] = {
     {1000, "0.001"},    {2500, "0.0025"},     {5000, "0.005"},  {10000, "0.01"},
     {25000, "0.025"},   {50000, "0.05"},      {100000, "0.1"},  {250000, "0.25"},
     {500000, "0.5"},    {1000000, "1"},       {2500000, "2.5"}, {5000000, "5"},
     {10000000, "10"},   {30000000, "30"},     {60000000, "60"}, {300000000, "300"},
     {900000000, "900"}, {3600000000, "3600"},
+};
+
+/* From what came at once to what was found a day later. */
+static const struct bound bounds_of_lateness[METRIC_BOUNDS] = {
+    {500000, "0.5"},        {1000000, "1"},         {2000000, "2"},       {5000000, "5"},
+    {10000000, "10"},       {20000000, "20"},       {30000000, "30"},     {60000000, "60"},
+    {120000000, "120"},     {300000000, "300"},     {600000000, "600"},   {900000000, "900"},
+    {1800000000, "1800"},   {3600000000, "3600"},   {7200000000, "7200"}, {21600000000, "21600"},
+    {43200000000, "43200"}, {86400000000, "86400"},
 };
 
 /* --- samples --------------------------------------------------------------------------------- */
@@ -117,8 +131,19 @@ void metric_put_ms(struct metric_page *page, enum metric metric, int64_t ms, con
 
 /* --- histograms ------------------------------------------------------------------------------ */
 
-void metric_observe(struct metric_histogram *histogram, int64_t us)
+bool metric_is_histogram(enum metric metric)
 {
+    return metrics[metric].type == TYPE_HISTOGRAM || metrics[metric].type == TYPE_LATENESS;
+}
+
+static const struct bound *bounds_of(enum metric metric)
+{
+    return metrics[metric].type == TYPE_LATENESS ? bounds_of_lateness : bounds_of_times;
+}
+
+void metric_observe(enum metric metric, struct metric_histogram *histogram, int64_t us)
+{
+    const struct bound *bounds = bounds_of(metric);
     size_t i = 0;
     if (us < 0)
         us = 0;
@@ -132,8 +157,9 @@ void metric_put_histogram(struct metric_page *page, enum metric metric,
                           const struct metric_histogram *histogram, const char *a)
 {
     const struct declared *it = &metrics[metric];
+    const struct bound *bounds = bounds_of(metric);
     unsigned long long total = 0;
-    REQUIRE(it->type == TYPE_HISTOGRAM);
+    REQUIRE(metric_is_histogram(metric));
     metric_begin(page, metric);
     for (size_t i = 0; i <= METRIC_BOUNDS; i++) {
         total += histogram->counts[i];

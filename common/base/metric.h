@@ -14,11 +14,13 @@ enum metric {
 #define COUNTER(name, labels, help)   METRIC_##name,
 #define GAUGE(name, labels, help)     METRIC_##name,
 #define HISTOGRAM(name, labels, help) METRIC_##name,
+#define LATENESS(name, labels, help)  METRIC_##name,
 #include "metrics.def"
 #undef GROUP
 #undef COUNTER
 #undef GAUGE
 #undef HISTOGRAM
+#undef LATENESS
     METRIC_COUNT
 };
 
@@ -38,6 +40,8 @@ void metric_put_ms(struct metric_page *page, enum metric metric, int64_t ms, con
 
 enum { METRIC_BOUNDS = 18 };
 
+bool metric_is_histogram(enum metric metric);
+
 /* How often something took how long. Zeroed at first. */
 struct metric_histogram {
     uint64_t
@@ -45,7 +49,8 @@ struct metric_histogram {
     uint64_t sum_us;
 };
 
-void metric_observe(struct metric_histogram *histogram, int64_t us); /* negative: 0 */
+/* Of that metric, whose bounds they are. us: negative is 0. */
+void metric_observe(enum metric metric, struct metric_histogram *histogram, int64_t us);
 void metric_put_histogram(struct metric_page *page, enum metric metric,
                           const struct metric_histogram *histogram, const char *a);
 

@@ -23,7 +23,7 @@ static void note_step(struct duties *duties, const struct schedules_step *step)
 {
     duties->steps[step->outcome]++;
     if (step->outcome == SCHEDULES_DUE)
-        metric_observe(&duties->late, step->late_ms * US_PER_MS);
+        metric_observe(METRIC_schedule_late_seconds, &duties->late, step->late_ms * US_PER_MS);
     if (step->outcome == SCHEDULES_BROKEN)
         log_error("schedules", "a schedule rests until it is mended",
                   LOG_TEXT("schedule", step->name), LOG_TEXT("error", err_text(&step->why)));

@@ -33,9 +33,9 @@ void metrics_job_ended(struct worker_metrics *metrics, const struct job *job,
     struct metrics_kind *kind = kind_of(metrics, job);
     kind->ended[result]++;
     if (result != METRICS_RELEASED)
-        metric_observe(&kind->run, run_us);
+        metric_observe(METRIC_job_seconds, &kind->run, run_us);
     if (result == METRICS_DONE || result == METRICS_SKIPPED)
-        metric_observe(&kind->age, age_us(job, wall_ms));
+        metric_observe(METRIC_job_age_seconds, &kind->age, age_us(job, wall_ms));
 }
 
 void metrics_retry(struct worker_metrics *metrics, const struct job *job, enum err_class class)

@@ -129,6 +129,37 @@ static void write_dead(const struct pg_stats *stats, struct metric_page *page)
         metric_put(page, METRIC_dlq_size, stats->dead[JOB_KIND_COUNT], "unknown", NULL);
 }
 
+static void write_drift(const struct credits_stats *stats, struct metric_page *page)
+{
+    metric_put(page, METRIC_reconcile_drift, stats->paid_without_credit, "paid_without_credit",
+               NULL);
+    if (stats->proof_age_ms >= 0) {
+        metric_put(page, METRIC_reconcile_drift, stats->credited_without_payment,
+                   "credited_without_payment", NULL);
+        metric_put(page, METRIC_reconcile_drift, stats->balances_wrong, "balance", NULL);
+    }
+    metric_begin(page, METRIC_credit_proof_age_seconds);
+    if (stats->proof_age_ms >= 0)
+        metric_put_ms(page, METRIC_credit_proof_age_seconds, stats->proof_age_ms, NULL);
+}
+
+static void write_credits(const struct credits_stats *stats, struct metric_page *page)
+{
+    metric_put(page, METRIC_credit_review_open, stats->review_open, NULL, NULL);
+    metric_put_ms(page, METRIC_credit_review_oldest_seconds, stats->review_oldest_ms, NULL);
+    metric_put(page, METRIC_credit_orders_requested, stats->orders_requested, NULL, NULL);
+    metric_put(page, METRIC_credit_orders_unpaid, stats->orders_unpaid, NULL, NULL);
+    metric_put_ms(page, METRIC_credit_orders_unpaid_oldest_seconds, stats->orders_oldest_ms, NULL);
+    metric_put(page, METRIC_credit_orders_day, stats->orders_opened, "opened", NULL);
+    metric_put(page, METRIC_credit_orders_day, stats->orders_paid, "paid", NULL);
+    metric_begin(page, METRIC_credit_notices_day);
+    for (size_t i = 0; i < stats->notice_kinds; i++)
+        metric_put(page, METRIC_credit_notices_day, stats->notices[i].count, stats->notices[i].kind,
+                   NULL);
+    metric_put(page, METRIC_negative_balances, stats->owing, NULL, NULL);
+    write_drift(stats, page);
+}
+
 static void write_pg(const struct pg_stats *stats, struct metric_page *page)
 {
     write_dead(stats, page);
@@ -150,8 +181,7 @@ static void write_pg(const struct pg_stats *stats, struct metric_page *page)
                    NULL);
     for (size_t i = 0; i < QUEUE_COUNT; i++)
         metric_put(page, METRIC_queue_paused, stats->queue_paused[i] ? 1 : 0, stream_text(i), NULL);
-    metric_put(page, METRIC_credit_review_open, stats->review_open, NULL, NULL);
-    metric_put(page, METRIC_credit_orders_requested, stats->orders_requested, NULL, NULL);
+    write_credits(&stats->credits, page);
     metric_begin(page, METRIC_last_event_seconds);
     if (stats->last_event_ms >= 0)
         metric_put_ms(page, METRIC_last_event_seconds, stats->last_event_ms, NULL);

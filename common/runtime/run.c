@@ -135,6 +135,7 @@ static void run_one_by_one(struct slot_thread *thread)
         struct err err = end(thread, execute(thread, item->job));
         item->run_us = clock_mono_us() - began_us;
         item->ended = thread->slot.ended;
+        slots_count(thread);
         relay_added(thread);
         judge_job(thread, item, err);
         arena_reset(&thread->slot.arena);
@@ -197,6 +198,7 @@ static void run_part(struct slot_thread *thread, const struct batch *whole, size
         err = thread->run.handler->handle_batch(slot, part->items, part->count);
     pg_rollback(slot->db);
     err = end(thread, err);
+    slots_count(thread);
     relay_added(thread);
     if (part->count > 1 && err_class_of(err.code) == ERR_CLASS_PERMANENT) {
         size_t half = part->count / 2;

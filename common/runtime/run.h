@@ -97,7 +97,9 @@ struct slots {
     size_t asked_count;
     struct outside_shared *shared; /* NULL for a worker that does not call out */
     atomic_bool hurry;             /* the process ends: no call to the outside goes on */
-    void (*notify)(void *data);    /* called by slots, any thread: there is something to take */
+    pthread_mutex_t figures_mutex;
+    struct figures figures;     /* with it: all that was committed */
+    void (*notify)(void *data); /* called by slots, any thread: there is something to take */
     void *data;
 };
 
@@ -108,6 +110,10 @@ void run_execute(struct slot_thread *thread);
 void judge_job(struct slot_thread *thread, struct run_job *item, struct err err);
 /* gate.c: settles those of thread->run whose tenants are held. Slot thread, before they begin. */
 void gate_hold_run(struct slot_thread *thread);
+/* Slot thread: what the job has counted counts, if it has committed; else it is forgotten. */
+void slots_count(struct slot_thread *thread);
+/* Loop: the worker's own figures, of all slots. */
+void slots_write(struct slots *slots, struct metric_page *page);
 /* Slot thread: has the loop give the jobs to Redis, and waits; thread->relay.failed tells. */
 void slots_relay(struct slot_thread *thread, const struct outgoing *jobs, size_t count);
 

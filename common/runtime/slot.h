@@ -24,6 +24,7 @@
  * CANCEL_GRACE_MS ends the process. */
 #include "base/arena.h"
 #include "base/config.h"
+#include "base/figures.h"
 #include "service/outside.h"
 #include "service/store.h"
 
@@ -33,6 +34,7 @@ struct slot {
     struct outside *outside; /* NULL for a worker that does not call out */
     struct arena arena;      /* for this job or batch */
     const struct job *job;   /* NULL in a batch */
+    struct figures figures;  /* worker->figures: what is counted here counts if the job commits */
 
     /* The runtime's own. */
     struct outgoing *added; /* in the arena; of the transaction in progress or committed */

@@ -24,6 +24,19 @@ void slots_relay(struct slot_thread *thread, const struct outgoing *jobs, size_t
     pthread_mutex_unlock(&thread->mutex);
 }
 
+void slots_count(struct slot_thread *thread)
+{
+    struct slots *slots = thread->slots;
+    struct slot *slot = &thread->slot;
+    if (!slot->committed)
+        figures_empty(&slot->figures);
+    if (!slot->figures.touched)
+        return;
+    pthread_mutex_lock(&slots->figures_mutex);
+    figures_pour(&slot->figures, &slots->figures);
+    pthread_mutex_unlock(&slots->figures_mutex);
+}
+
 /* False: the thread is to end. */
 static bool await_run(struct slot_thread *thread)
 {
@@ -79,6 +92,8 @@ void slots_start(struct slots *slots, const struct worker *worker, const struct 
                             .notify = notify,
                             .data = data};
     pthread_mutex_init(&slots->mutex, NULL);
+    pthread_mutex_init(&slots->figures_mutex, NULL);
+    figures_init(&slots->figures, worker->figures);
     gate_init(&slots->gate, config->tenant_status_ms);
     slots->threads = mem_zalloc(slots->count * sizeof *slots->threads);
     slots->finished = mem_zalloc(slots->count * sizeof(struct slot_thread *));
@@ -97,6 +112,7 @@ void slots_start(struct slots *slots, const struct worker *worker, const struct 
         pg_set_lock_wait(thread->slot.db, config->database_lock_timeout_ms);
         pg_set_cancel_wait(thread->slot.db, config->cancel_grace_ms / 2);
         arena_init(&thread->slot.arena);
+        figures_init(&thread->slot.figures, worker->figures);
         pthread_mutex_init(&thread->mutex, NULL);
         init_wake(&thread->wake);
         if (slots->shared != NULL)
@@ -104,6 +120,13 @@ void slots_start(struct slots *slots, const struct worker *worker, const struct 
         REQUIRE(pthread_create(&thread->thread, NULL, slot_main, thread) == 0);
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+void slots_write(struct slots *slots, struct metric_page *page)
+{
+    pthread_mutex_lock(&slots->figures_mutex);
+    figures_write(&slots->figures, page);
+    pthread_mutex_unlock(&slots->figures_mutex);
 }
 
 void slots_hand_over(struct slot_thread *thread)
@@ -186,8 +209,11 @@ void slots_end(struct slots *slots)
         pthread_mutex_destroy(&thread->mutex);
         pg_free(thread->slot.db);
         arena_close(&thread->slot.arena);
+        figures_close(&thread->slot.figures);
     }
     pthread_mutex_destroy(&slots->mutex);
+    pthread_mutex_destroy(&slots->figures_mutex);
+    figures_close(&slots->figures);
     gate_close(&slots->gate);
     free(slots->threads);
     free(slots->finished);

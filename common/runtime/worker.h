@@ -35,6 +35,8 @@ struct worker {
     /* &outside_face for workers whose handlers call out (slot->outside), else NULL: only they are
      * linked with libcurl. */
     const struct outside_face *outside;
+    /* What it shows of itself on /metrics, counted by handlers in slot->figures; may be NULL. */
+    const struct figures_list *figures;
 };
 
 /* The whole of main(). */

@@ -14,9 +14,8 @@ static enum credits_result result_of(const char *decision, bool has_grant, int64
     return credits > 0 ? CREDITS_GRANTED : CREDITS_NOTHING;
 }
 
-struct err credits_settle(struct pg *pg, struct arena *arena,
-                          const struct credits_payment *payments, size_t count, const char *actor,
-                          struct credits_outcome *out)
+static struct err ask(struct pg *pg, const struct credits_payment *payments, size_t count,
+                      const char *actor)
 {
     struct pg_array tenants;
     struct pg_array ids;
@@ -26,28 +25,53 @@ struct err credits_settle(struct pg *pg, struct arena *arena,
         pg_array_add_integer(&tenants, payments[i].tenant);
         pg_array_add_text(&ids, payments[i].id);
     }
-    struct err err =
-        PG_EXEC(pg,
-                "SELECT s.decision, s.credits, s.is_new"
-                " FROM unnest($1::bigint[], $2::text[]) WITH ORDINALITY AS asked(tenant, id, place)"
-                " LEFT JOIN credits_settle($1, $2, $3) s"
-                "  ON s.tenant_id = asked.tenant AND s.whop_payment_id = asked.id"
-                " ORDER BY asked.place",
-                pg_array_param(&tenants), pg_array_param(&ids), pg_text(actor));
+    struct err err = PG_EXEC(pg,
+                             "SELECT place, decision, credits, is_new, late_us, kind"
+                             " FROM credits_settle_told($1::bigint[], $2::text[], $3)",
+                             pg_array_param(&tenants), pg_array_param(&ids), pg_text(actor));
     pg_array_close(&tenants);
     pg_array_close(&ids);
-    TRY(err);
-    REQUIRE(pg_rows(pg) == count);
-    for (size_t i = 0; i < count; i++) {
-        const char *decision = pg_is_null(pg, i, 0) ? "not_paid" : pg_get(pg, i, 0);
-        int64_t credits = pg_get_integer(pg, i, 1);
-        bool has_grant = !pg_is_null(pg, i, 1);
-        out[i] = (struct credits_outcome){
-            .result = result_of(decision, has_grant, credits, pg_get_flag(pg, i, 2)),
+    return err;
+}
+
+enum column { PLACE, DECISION, CREDITS, IS_NEW, LATE_US, KIND };
+
+static void count_row(struct pg *pg, size_t row, struct figures *figures)
+{
+    int64_t credits = pg_get_integer(pg, row, CREDITS);
+    if (!pg_is_null(pg, row, KIND)) {
+        credits_figures_note(figures, pg_get(pg, row, KIND), credits);
+    } else if (pg_get_flag(pg, row, IS_NEW) && credits > 0) {
+        figures_count(figures, CREDITS_FIGURE_GRANTS, 1);
+        figures_count(figures, CREDITS_FIGURE_GRANTED, credits);
+        if (!pg_is_null(pg, row, LATE_US))
+            figures_observe(figures, CREDITS_FIGURE_LATENCY, pg_get_integer(pg, row, LATE_US));
+    }
+}
+
+struct err credits_settle(struct pg *pg, struct arena *arena,
+                          const struct credits_payment *payments, size_t count, const char *actor,
+                          struct figures *figures, struct credits_outcome *out)
+{
+    size_t answered = 0;
+    TRY(ask(pg, payments, count, actor));
+    for (size_t row = 0; row < pg_rows(pg); row++) {
+        count_row(pg, row, figures);
+        if (pg_is_null(pg, row, PLACE))
+            continue;
+        size_t place = (size_t)pg_get_integer(pg, row, PLACE) - 1;
+        const char *decision = pg_get(pg, row, DECISION);
+        int64_t credits = pg_get_integer(pg, row, CREDITS);
+        bool has_grant = !pg_is_null(pg, row, CREDITS);
+        REQUIRE(place < count);
+        out[place] = (struct credits_outcome){
+            .result = result_of(decision, has_grant, credits, pg_get_flag(pg, row, IS_NEW)),
             .why = arena_strdup(arena, decision),
             .credits = credits,
         };
+        answered++;
     }
+    REQUIRE(answered == count);
     return ERR_NONE;
 }
 

@@ -6,6 +6,7 @@
  * Blocking; the connection's thread; errors are those of io/pg. Every verb is part of a transaction
  * that the caller has begun. Locks are taken in one order: payments, orders, accounts. */
 #include "base/arena.h"
+#include "service/credits_figures.h"
 #include "service/payments.h"
 
 struct credits_payment {
@@ -28,10 +29,13 @@ struct credits_outcome {
 };
 
 /* Brings the ledger, orders, review list and notices in line with what is known of the payments.
- * out: one for each, in their order. actor: who is behind it, for the ledger. */
+ * out: one for each, in their order; of a payment that comes twice the second is UNCHANGED. actor:
+ * who is behind it, for the ledger. What it has done is counted in figures, for the caller to
+ * forget if the transaction is rolled back. */
 MUST_CHECK struct err credits_settle(struct pg *pg, struct arena *arena,
                                      const struct credits_payment *payments, size_t count,
-                                     const char *actor, struct credits_outcome *out);
+                                     const char *actor, struct figures *figures,
+                                     struct credits_outcome *out);
 
 /* Payments that were tried and failed: their orders wait for another try, and the buyers are told.
  */

@@ -332,7 +332,7 @@ static struct err note_state(struct calling *calling)
     TRY(payments_note(work->pg, &told, 1));
     for (size_t i = 0; i < count; i++)
         TRY(payments_note_refund(work->pg, work->job->tenant, &refunds[i]));
-    TRY(credits_settle(work->pg, work->arena, &settled, 1, ACTOR, &outcome));
+    TRY(credits_settle(work->pg, work->arena, &settled, 1, ACTOR, work->figures, &outcome));
     return pg_commit(work->pg);
 }
 

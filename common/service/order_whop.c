@@ -132,6 +132,24 @@ static struct err check_refund(const struct order_refund *refund)
     return ERR_NONE;
 }
 
+/* A request of this id is there: it must be the same, or who asks would wait for a refund that
+ * nobody has asked for. */
+static struct err check_repeated(struct pg *pg, const struct order_refund *refund)
+{
+    TRY(PG_EXEC(pg,
+                "SELECT order_id = credits_uuid($3) AND amount IS NOT DISTINCT FROM $4::numeric,"
+                " order_id, COALESCE(trim_scale(amount)::text, 'all that was left')"
+                " FROM credit_refund_requests WHERE tenant_id = $1 AND request_id = $2",
+                pg_integer(refund->tenant), pg_text(refund->request), pg_text(refund->order),
+                pg_text(refund->amount)));
+    if (pg_rows(pg) == 1 && pg_get_flag(pg, 0, 0))
+        return ERR_NONE;
+    return err_make(ERR_REFUSED,
+                    "request %.60s was for %.40s of order %.40s: use another id for another refund",
+                    refund->request, pg_rows(pg) == 1 ? pg_get(pg, 0, 2) : "a part",
+                    pg_rows(pg) == 1 ? pg_get(pg, 0, 1) : "another");
+}
+
 static struct err request_refund(struct pg *pg, const struct order_refund *refund, bool *is_new)
 {
     TRY(PG_EXEC(pg,
@@ -164,7 +182,7 @@ static struct err request_refund(struct pg *pg, const struct order_refund *refun
                 pg_text(refund->reason)));
     *is_new = pg_affected(pg) == 1;
     if (!*is_new)
-        return ERR_NONE;
+        return check_repeated(pg, refund);
     TRY(add_job(pg, JOB_credits_refund_call, refund->tenant, refund->order, refund->request));
     const struct audit audit = {.actor = refund->actor,
                                 .action = "orders.refund",

@@ -8,6 +8,7 @@
  * Asking is a row and a job in one transaction; the job calls Whop by way of service/outbound, so
  * that no order gets two checkouts and no request two refunds, whatever dies meanwhile. Blocking;
  * the connection's thread. REFUSED and NOT_FOUND say what to do. */
+#include "service/credits_figures.h"
 #include "service/orders.h"
 #include "service/queue.h"
 #include "service/tenant_whop.h"
@@ -42,6 +43,7 @@ struct order_work {
     struct outside *outside;
     struct arena *arena;
     const struct job *job;
+    struct figures *figures; /* credits_figures, of this job */
 };
 /* The work of such jobs; each may be done again at any time. *why: in the arena, for the job's row,
  * "" for nothing. */

@@ -140,7 +140,7 @@ void outside_shared_tell(struct outside_shared *shared, const struct outside_tar
     struct figures *figures = figures_of(shared, target);
     figures->codes[code_of(response)]++;
     if (response->outcome == HTTP_ANSWERED)
-        metric_observe(&figures->took, response->took_us);
+        metric_observe(METRIC_http_seconds, &figures->took, response->took_us);
     bool opened = breaker_tell(&shared->breakers, target->credential, target->host,
                                outcome_of(response), clock_mono_ms());
     pthread_mutex_unlock(&shared->mutex);

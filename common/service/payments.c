@@ -13,17 +13,22 @@
     " OR (EXCLUDED.amount IS NOT NULL AND (old.amount IS NULL"                                     \
     "  OR (EXCLUDED.was_paid, EXCLUDED.version_at) > (old.was_paid, old.version_at))))"
 
+#define REFUNDED_COUNTS                                                                            \
+    "credits_word_counts(old.refunded, old.refunded_at, EXCLUDED.refunded, EXCLUDED.refunded_at)"
+
 /* Each payment once: a statement cannot change a row twice. */
 static const char note_payments[] =
     "INSERT INTO payments AS old (tenant_id, whop_payment_id, whop_user_id, whop_membership_id,"
     " whop_plan_id, whop_checkout_id, pack_id, order_ref, email_norm, credits_claimed, status,"
-    " substatus, billing_reason, amount, amount_text, currency, refunded, refunded_odd, was_paid,"
-    " paid_at, version_at, event_id) "
+    " substatus, billing_reason, amount, amount_text, currency, refunded, refunded_odd, "
+    "refunded_at,"
+    " was_paid, paid_at, version_at, event_id) "
     "SELECT tenant, payment, NULLIF(whop_user, ''), NULLIF(membership, ''), NULLIF(plan, ''),"
     " NULLIF(checkout, ''), NULLIF(pack, ''), NULLIF(order_ref, ''), NULLIF(lower(email), ''),"
     " NULLIF(claimed, ''), NULLIF(status, ''), NULLIF(substatus, ''), NULLIF(reason, ''),"
-    " NULLIF(amount, '')::numeric, NULLIF(amount_text, ''), NULLIF(currency, ''),"
-    " NULLIF(refunded, '')::numeric, NULLIF(refunded_odd, ''), was_paid <> 0,"
+    " NULLIF(amount, '')::numeric, NULLIF(amount_text, ''), NULLIF(lower(currency), ''),"
+    " NULLIF(refunded, '')::numeric, NULLIF(refunded_odd, ''),"
+    " CASE WHEN refunded <> '' THEN whopline_from_ms(version_ms) END, was_paid <> 0,"
     " whopline_from_ms(NULLIF(paid_ms, 0)),"
     " whopline_from_ms(version_ms), event "
     "FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],"
@@ -48,7 +53,9 @@ static const char note_payments[] =
     " amount_text = CASE WHEN " AMOUNT_COUNTS " THEN EXCLUDED.amount_text ELSE old.amount_text END,"
     " currency = CASE WHEN " AMOUNT_COUNTS " THEN COALESCE(EXCLUDED.currency, old.currency)"
     "  ELSE COALESCE(old.currency, EXCLUDED.currency) END,"
-    " refunded = GREATEST(old.refunded, EXCLUDED.refunded),"
+    " refunded = CASE WHEN " REFUNDED_COUNTS " THEN EXCLUDED.refunded ELSE old.refunded END,"
+    " refunded_at = CASE WHEN " REFUNDED_COUNTS
+    "  THEN EXCLUDED.refunded_at ELSE old.refunded_at END,"
     " refunded_odd = CASE WHEN EXCLUDED.refunded > 0 THEN NULL"
     "  ELSE COALESCE(EXCLUDED.refunded_odd, old.refunded_odd) END,"
     " was_paid = old.was_paid OR EXCLUDED.was_paid,"
@@ -104,14 +111,19 @@ static bool is_repeated(const struct payment_news *news, size_t place, size_t fr
     return false;
 }
 
-/* What has been refunded of it. A payment may only say that all has gone back. */
+/* What has been refunded of it. A payment may only say that all has gone back; and beside a state
+ * that speaks of something else, as a dispute does, a nought says nothing. */
 static const char *refunded_of(const struct event *event)
 {
     static const char *const whole[] = {"refunded", "auto_refunded"};
-    bool is_whole = is_one_of(event->substatus, whole, ARRAY_LEN(whole));
-    if (!is_whole || money_sign(event->refunded) == MONEY_POSITIVE)
-        return event->refunded;
-    return text_is_empty(event->amount) ? event->substatus : event->amount;
+    static const char *const plain[] = {"succeeded", "partially_refunded"};
+    enum money_sign sign = money_sign(event->refunded);
+    if (is_one_of(event->substatus, whole, ARRAY_LEN(whole)) && sign != MONEY_POSITIVE)
+        return text_is_empty(event->amount) ? event->substatus : event->amount;
+    if (sign == MONEY_ZERO && !text_is_empty(event->substatus) &&
+        !is_one_of(event->substatus, plain, ARRAY_LEN(plain)))
+        return "";
+    return event->refunded;
 }
 
 static const char *odd_amount(const char *text)
@@ -222,7 +234,7 @@ struct err payments_note_refund(struct pg *pg, int64_t tenant, const struct even
         pg,
         "INSERT INTO refunds AS old (tenant_id, whop_refund_id, whop_payment_id, amount,"
         " amount_text, currency, status, version_at, event_id)"
-        " VALUES ($1, $2, $3, $4::numeric, $5, $6, $7, whopline_from_ms($8::bigint), $9)"
+        " VALUES ($1, $2, $3, $4::numeric, $5, lower($6), $7, whopline_from_ms($8::bigint), $9)"
         " ON CONFLICT (tenant_id, whop_refund_id) DO UPDATE SET"
         " amount = EXCLUDED.amount, amount_text = EXCLUDED.amount_text,"
         " currency = EXCLUDED.currency, status = EXCLUDED.status,"
@@ -273,7 +285,8 @@ static const char *phase_of(const char *status)
 static const char dispute_sql[] =
     "INSERT INTO disputes AS old (tenant_id, whop_dispute_id, whop_payment_id, amount, amount_text,"
     " currency, status, phase, version_at, event_id)"
-    " VALUES ($1, $2, $3, $4::numeric, $5, $6, $7, $8, whopline_from_ms($9::bigint), $10)"
+    " VALUES ($1, $2, $3, $4::numeric, $5, lower($6), $7, $8, whopline_from_ms($9::bigint),"
+    " $10)"
     " ON CONFLICT (tenant_id, whop_dispute_id) DO UPDATE SET"
     " amount = EXCLUDED.amount, amount_text = EXCLUDED.amount_text,"
     " currency = EXCLUDED.currency, status = EXCLUDED.status, phase = EXCLUDED.phase,"

@@ -86,14 +86,44 @@ static const char question[] =
     "  LIMIT $1::bigint) b"
     " UNION ALL SELECT 'tenants', status, count(*) FROM tenants WHERE status <> 'active'"
     " GROUP BY status"
-    " UNION ALL SELECT 'review', '', count(*) FROM"
-    " (SELECT 1 FROM credit_review WHERE state = 'open' LIMIT $1::bigint) r"
-    " UNION ALL SELECT 'orders', '', count(*) FROM"
-    " (SELECT 1 FROM credit_orders WHERE state = 'requested' LIMIT $1::bigint) o"
     " UNION ALL SELECT 'held', queue, 1 FROM queue_controls"
     " UNION ALL SELECT 'last_event', '', (extract(epoch FROM whopline_now() - received_at)"
     "  * 1000)::bigint FROM (SELECT max(received_at) AS received_at FROM webhook_events) e"
     " WHERE received_at IS NOT NULL";
+
+/* The same, of credits. */
+static const char question_of_credits[] =
+    "SELECT 'review', '', count(*) FROM"
+    " (SELECT 1 FROM credit_review WHERE state = 'open' LIMIT $1::bigint) r"
+    " UNION ALL SELECT 'review_oldest', '', (extract(epoch FROM whopline_now() - since) * "
+    "1000)::bigint"
+    "  FROM (SELECT min(created_at) AS since FROM credit_review WHERE state = 'open') r"
+    "  WHERE since IS NOT NULL"
+    " UNION ALL SELECT 'requested', '', count(*) FROM"
+    " (SELECT 1 FROM credit_orders WHERE state = 'requested' LIMIT $1::bigint) o"
+    " UNION ALL SELECT what, '', number FROM (SELECT count(*) AS many, COALESCE((extract(epoch FROM"
+    "  whopline_now() - min(created_at)) * 1000)::bigint, 0) AS age FROM"
+    "  (SELECT created_at FROM credit_orders WHERE state IN ('created', 'checkout_open', 'failed')"
+    "   ORDER BY expires_at LIMIT $1::bigint) o) u,"
+    "  LATERAL (VALUES ('unpaid', many), ('unpaid_oldest', age)) v(what, number)"
+    " UNION ALL SELECT what, '', number FROM (SELECT count(*) AS opened, count(paid_at) AS paid "
+    "FROM"
+    "  (SELECT paid_at FROM credit_orders WHERE created_at > whopline_now() - interval '1 day'"
+    "   ORDER BY created_at DESC LIMIT $1::bigint) o) d,"
+    "  LATERAL (VALUES ('opened', opened), ('paid', paid)) v(what, number)"
+    " UNION ALL SELECT 'notices', kind, count(*) FROM (SELECT kind FROM credit_notices"
+    "  WHERE created_at > whopline_now() - interval '1 day'"
+    "  ORDER BY created_at DESC LIMIT $1::bigint) n GROUP BY kind"
+    " UNION ALL SELECT 'owing', '', count(*) FROM"
+    " (SELECT 1 FROM credit_accounts_owing LIMIT $1::bigint) a"
+    " UNION ALL SELECT 'paid_without_credit', '', count(*) FROM (SELECT tenant_id, whop_payment_id"
+    "  FROM payments WHERE was_paid AND granted IS NULL LIMIT $1::bigint) p WHERE NOT EXISTS"
+    "  (SELECT FROM credit_review r WHERE r.tenant_id = p.tenant_id"
+    "   AND r.whop_payment_id = p.whop_payment_id AND r.state = 'open')"
+    " UNION ALL SELECT 'proof', drift, found FROM credit_proofs"
+    " UNION ALL SELECT 'proof_age', '', (extract(epoch FROM whopline_now() - at) * 1000)::bigint "
+    "FROM"
+    "  (SELECT min(looked_at) AS at FROM credit_proofs) l WHERE at IS NOT NULL";
 
 static size_t kind_index(const char *label)
 {
@@ -141,21 +171,62 @@ static void take_row(struct pg_stats *out, const char *what, const char *label, 
         out->bulk_waiting = count;
     else if (strcmp(what, "tenants") == 0)
         take_tenants(out, label, count);
-    else if (strcmp(what, "review") == 0)
-        out->review_open = count;
-    else if (strcmp(what, "orders") == 0)
-        out->orders_requested = count;
     else if (strcmp(what, "held") == 0)
         take_held(out, label);
     else if (strcmp(what, "last_event") == 0)
         out->last_event_ms = count > 0 ? count : 0;
 }
 
+static void take_notices(struct credits_stats *out, const char *kind, int64_t count)
+{
+    if (out->notice_kinds == ARRAY_LEN(out->notices))
+        return;
+    size_t i = out->notice_kinds++;
+    snprintf(out->notices[i].kind, sizeof out->notices[i].kind, "%s", kind);
+    out->notices[i].count = count;
+}
+
+static void take_credits(struct credits_stats *out, const char *what, const char *label,
+                         int64_t number)
+{
+    const struct {
+        const char *what;
+        int64_t *number;
+    } plain[] = {
+        {"review", &out->review_open},
+        {"review_oldest", &out->review_oldest_ms},
+        {"requested", &out->orders_requested},
+        {"unpaid", &out->orders_unpaid},
+        {"unpaid_oldest", &out->orders_oldest_ms},
+        {"opened", &out->orders_opened},
+        {"paid", &out->orders_paid},
+        {"owing", &out->owing},
+        {"paid_without_credit", &out->paid_without_credit},
+        {"proof_age", &out->proof_age_ms},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(plain); i++)
+        if (strcmp(what, plain[i].what) == 0)
+            *plain[i].number = number > 0 ? number : 0; /* clocks may differ */
+    if (strcmp(what, "notices") == 0)
+        take_notices(out, label, number);
+    else if (strcmp(what, "proof") == 0 && strcmp(label, "balance") == 0)
+        out->balances_wrong = number;
+    else if (strcmp(what, "proof") == 0 && strcmp(label, "credited_without_payment") == 0)
+        out->credited_without_payment = number;
+}
+
 struct err queue_stats_ask_pg(struct pg *pg, struct pg_stats *out)
 {
-    *out = (struct pg_stats){.last_event_ms = -1, .calls_oldest_ms = -1};
+    *out = (struct pg_stats){
+        .last_event_ms = -1,
+        .calls_oldest_ms = -1,
+        .credits = {.credited_without_payment = -1, .balances_wrong = -1, .proof_age_ms = -1}};
     TRY(PG_EXEC(pg, question, pg_integer(QUEUE_STATS_ROWS_MAX)));
     for (size_t row = 0; row < pg_rows(pg); row++)
         take_row(out, pg_get(pg, row, 0), pg_get(pg, row, 1), pg_get_integer(pg, row, 2));
+    TRY(PG_EXEC(pg, question_of_credits, pg_integer(QUEUE_STATS_ROWS_MAX)));
+    for (size_t row = 0; row < pg_rows(pg); row++)
+        take_credits(&out->credits, pg_get(pg, row, 0), pg_get(pg, row, 1),
+                     pg_get_integer(pg, row, 2));
     return ERR_NONE;
 }

@@ -4,6 +4,7 @@
  * other. A run reads what has changed since the last one, ten minutes overlapping, a page a job; a
  * page is taken once, and its effects, the run's progress and the next page's job are one
  * transaction. Blocking; the connection's thread. */
+#include "service/credits_figures.h"
 #include "service/queue.h"
 #include "service/tenant_whop.h"
 
@@ -26,11 +27,11 @@ struct reconcile_result {
 };
 
 /* Reads the page and begins the transaction with all its effects, which the caller commits (with
- * the next page's job) or rolls back. No transaction may be open. */
+ * the next page's job) or rolls back. No transaction may be open. figures: the job's. */
 MUST_CHECK struct err reconcile_take_page(struct pg *pg, struct outside *outside,
                                           struct arena *arena, int64_t tenant,
                                           const struct reconcile_page *page,
-                                          struct reconcile_result *out);
+                                          struct figures *figures, struct reconcile_result *out);
 
 /* Orders that wait for their payment, asked about one by one: their ids, at most max, in the arena;
  * those that are due longest first. */
@@ -39,9 +40,11 @@ MUST_CHECK struct err reconcile_list_open_orders(struct pg *pg, struct arena *ar
 /* What Whop says of the payments of an order's checkout. As reconcile_take_page: begins the
  * transaction. */
 MUST_CHECK struct err reconcile_take_order(struct pg *pg, struct outside *outside,
-                                           struct arena *arena, int64_t tenant, const char *order);
+                                           struct arena *arena, int64_t tenant, const char *order,
+                                           struct figures *figures);
 
-/* The proof: how many accounts do not equal their ledger. Each gets a line of level error. */
+/* The proof: how many accounts do not equal their ledger. Each gets a line of level error. What it
+ * found, and what was credited without a payment, is noted in credit_proofs. */
 MUST_CHECK struct err reconcile_prove(struct pg *pg, size_t *wrong);
 
 #endif

@@ -21,7 +21,7 @@ static int by_payment(const void *one, const void *other)
 /* In the caller's transaction. Payments are locked in the order of their ids, here and by settling;
  * so those that know of none come last, and are left out. */
 static struct err note(struct pg *pg, struct arena *arena, int64_t tenant, struct event *events,
-                       size_t count)
+                       size_t count, struct figures *figures)
 {
     struct credits_payment *ids = arena_alloc(arena, (count + 1) * sizeof *ids);
     struct credits_outcome *outcomes = arena_alloc(arena, (count + 1) * sizeof *outcomes);
@@ -38,7 +38,7 @@ static struct err note(struct pg *pg, struct arena *arena, int64_t tenant, struc
         if (used == 0 || strcmp(ids[used - 1].id, events[i].payment) != 0)
             ids[used++] = (struct credits_payment){tenant, events[i].payment};
     }
-    return used == 0 ? ERR_NONE : credits_settle(pg, arena, ids, used, ACTOR, outcomes);
+    return used == 0 ? ERR_NONE : credits_settle(pg, arena, ids, used, ACTOR, figures, outcomes);
 }
 
 /* What is known of one that Whop does not name the payment of. */
@@ -71,7 +71,7 @@ static struct err count_unknown(struct pg *pg, int64_t tenant, const struct whop
 }
 
 static struct err take_page(struct pg *pg, struct arena *arena, int64_t tenant,
-                            const struct whop_page *page, int64_t read_ms,
+                            const struct whop_page *page, int64_t read_ms, struct figures *figures,
                             struct reconcile_tally *tally)
 {
     const struct whop_dispute *disputes = page->items;
@@ -83,7 +83,7 @@ static struct err take_page(struct pg *pg, struct arena *arena, int64_t tenant,
         if (text_is_empty(events[i].payment))
             TRY(find_payment(pg, arena, tenant, disputes[i].id, &events[i].payment));
     }
-    return note(pg, arena, tenant, events, page->count);
+    return note(pg, arena, tenant, events, page->count, figures);
 }
 
 /* --- pages ----------------------------------------------------------------------------------- */
@@ -156,7 +156,7 @@ static struct err end_run(struct pg *pg, int64_t run)
 
 struct err reconcile_take_disputes(struct pg *pg, struct outside *outside, struct arena *arena,
                                    int64_t tenant, const struct reconcile_page *page,
-                                   struct reconcile_disputes_result *out)
+                                   struct figures *figures, struct reconcile_disputes_result *out)
 {
     struct whop_page found;
     struct reconcile_tally tally;
@@ -170,10 +170,11 @@ struct err reconcile_take_disputes(struct pg *pg, struct outside *outside, struc
         return refuse(pg, tenant, page, &err, out);
     TRY(err);
     TRY(pg_begin(pg));
-    TRY(take_page(pg, arena, tenant, &found, run.now_ms, &tally));
+    TRY(take_page(pg, arena, tenant, &found, run.now_ms, figures, &tally));
     TRY(reconcile_advance(pg, page, found.more, &tally, &out->taken));
     if (out->taken) { /* by the same job, elsewhere: theirs is the tally */
         pg_rollback(pg);
+        figures_empty(figures);
         return pg_begin(pg);
     }
     out->more = found.more;
@@ -215,7 +216,8 @@ static struct err read_dispute(struct pg *pg, struct outside *outside, struct ar
 }
 
 struct err reconcile_take_dispute(struct pg *pg, struct outside *outside, struct arena *arena,
-                                  int64_t tenant, const char *dispute, const char **why)
+                                  int64_t tenant, const char *dispute, struct figures *figures,
+                                  const char **why)
 {
     struct whop_dispute found;
     struct event news;
@@ -238,5 +240,5 @@ struct err reconcile_take_dispute(struct pg *pg, struct outside *outside, struct
     news.dispute = dispute;
     news.payment = payment;
     TRY(pg_begin(pg));
-    return note(pg, arena, tenant, &news, 1);
+    return note(pg, arena, tenant, &news, 1, figures);
 }

@@ -23,6 +23,7 @@ struct reconcile_disputes_result {
 MUST_CHECK struct err reconcile_take_disputes(struct pg *pg, struct outside *outside,
                                               struct arena *arena, int64_t tenant,
                                               const struct reconcile_page *page,
+                                              struct figures *figures,
                                               struct reconcile_disputes_result *out);
 
 /* Those that are not decided and that the run has not read: their ids, at most max, in the arena,
@@ -35,6 +36,7 @@ MUST_CHECK struct err reconcile_pick_disputes(struct pg *pg, struct arena *arena
  * begins the transaction. */
 MUST_CHECK struct err reconcile_take_dispute(struct pg *pg, struct outside *outside,
                                              struct arena *arena, int64_t tenant,
-                                             const char *dispute, const char **why);
+                                             const char *dispute, struct figures *figures,
+                                             const char **why);
 
 #endif

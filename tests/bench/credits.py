@@ -105,7 +105,7 @@ def from_table(statement, columns):
         for kind in ("bigint[]", "text[]"):
             statement = statement.replace(f"${number}::{kind}", f"b.all_{columns[number - 1]}")
         statement = statement.replace(f"${number}", f"b.all_{columns[number - 1]}")
-    return statement.replace("FROM unnest(", "FROM bench_batches b, unnest(", 1)
+    return statement.replace(" FROM ", " FROM bench_batches b, ", 1)
 
 
 NOTE_COLUMNS = ("tenant", "payment", "who", "none", "plan", "none", "none", "none", "none", "none", "status", "substatus",
@@ -132,8 +132,7 @@ def run_pgbench(place, options, count, clients):
     note, settle = statements(place, options)
     clear(place.database, options)
     note = from_table(note, NOTE_COLUMNS).replace(" ORDER BY tenant", " WHERE b.number = :number ORDER BY tenant")
-    settle = from_table(settle, ("tenant", "payment", "actor")).replace(
-        " ORDER BY asked.place", " WHERE b.number = :number ORDER BY asked.place")
+    settle = from_table(settle, ("tenant", "payment", "actor")) + " WHERE b.number = :number"
     script = f"""\\set number :turn * {clients} + :client_id
 \\set turn :turn + 1
 BEGIN;

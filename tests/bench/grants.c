@@ -44,14 +44,15 @@ static struct err run_batch(struct connection *connection, const struct payment_
 {
     struct credits_payment payments[BATCH];
     struct credits_outcome outcomes[BATCH];
+    struct figures uncounted = {0};
     struct arena arena;
     for (size_t i = 0; i < BATCH; i++)
         payments[i] = (struct credits_payment){news[i].tenant, news[i].event->payment};
     TRY(pg_begin(connection->pg));
     TRY(payments_note(connection->pg, news, BATCH));
     arena_init(&arena);
-    struct err err =
-        credits_settle(connection->pg, &arena, payments, BATCH, "whopline-credits", outcomes);
+    struct err err = credits_settle(connection->pg, &arena, payments, BATCH, "whopline-credits",
+                                    &uncounted, outcomes);
     arena_close(&arena);
     TRY(err);
     return pg_commit(connection->pg);

@@ -1,4 +1,5 @@
-"""The scripts of budgets, one call after another, against a real Redis: what each answers and keeps."""
+"""The scripts of budgets, one call after another, against a real Redis: what each answers and keeps.
+Calls between which no time should pass are made in one transaction."""
 import time
 
 import pytest
@@ -29,10 +30,30 @@ def steps(values):
     return {after - before for before, after in zip(values, values[1:])}
 
 
+def at_once(redis, *calls):
+    """[what was answered, {field: number kept}] of each. calls: (script, its numbers)"""
+    pipe = redis.pipeline(transaction=True)
+    for run, numbers in calls:
+        run([KEY], numbers, client=pipe)
+        pipe.hgetall(KEY)
+    answers = iter(pipe.execute())
+    return [(answer, {name.decode(): int(value) for name, value in next(answers).items()}) for answer in answers]
+
+
+def asked(ahead=AHEAD, apart=0, line=LINE):
+    return [INTERVAL, ahead, line, apart]
+
+
 @pytest.fixture
 def reserve(redis):
     run = script(redis, "reserve")
-    return lambda ahead=AHEAD, apart=0, line=LINE: run([KEY], [INTERVAL, ahead, line, apart])
+    return lambda ahead=AHEAD, apart=0, line=LINE: run([KEY], asked(ahead, apart, line))
+
+
+@pytest.fixture
+def reserve_many(redis):
+    run = script(redis, "reserve")
+    return lambda count, *how: at_once(redis, *[(run, asked(*how))] * count)
 
 
 @pytest.fixture
@@ -40,22 +61,20 @@ def kept(redis):
     return lambda field: int(redis.hget(KEY, field) or 0)
 
 
-def test_moments_are_an_interval_apart_and_at_most_so_far_ahead(reserve, kept):
-    assert reserve() == [1, 0]
-    got, moments = [], [kept("t")]
-    while (answer := reserve())[0]:
-        got.append(answer[1])
-        moments.append(kept("t"))
-    # Time goes on meanwhile: a few more than ten.
-    assert 10 <= len(got) <= 15 * harness.SLOW and max(got) <= AHEAD and steps(moments) == {INTERVAL}
+def test_moments_are_an_interval_apart_and_at_most_so_far_ahead(reserve_many):
+    found = reserve_many(13)
+    granted, (answer, after) = [it for it in found if it[0][0]], found[11]
+    assert granted == found[:11] and granted[0][0] == [1, 0] and max(wait for (_, wait), _ in granted) <= AHEAD
+    assert steps([fields["t"] for _, fields in granted]) == {INTERVAL}
     assert near(answer[1], AHEAD / 2 + INTERVAL * 2 // 3, INTERVAL)
-    assert answer[2] == 0 and kept("t") == moments[-1]  # who is sent away takes nothing
+    assert answer[2] == 0 and after["t"] == granted[-1][1]["t"]  # who is sent away takes nothing
 
 
-def test_an_idle_budget_saves_nothing(reserve):
+def test_an_idle_budget_saves_nothing(reserve, reserve_many):
     reserve()
     time.sleep(3 * INTERVAL / 1e6)
-    assert reserve() == [1, 0] and near(reserve()[1], INTERVAL)
+    (first, _), (second, _) = reserve_many(2)
+    assert first == [1, 0] and near(second[1], INTERVAL)
 
 
 def fill(reserve, *how):
@@ -63,31 +82,28 @@ def fill(reserve, *how):
         pass
 
 
-def test_those_sent_away_come_back_one_by_one(redis, reserve, kept):
+def test_those_sent_away_come_back_one_by_one(redis, reserve, reserve_many, kept):
     """The first when half of what may be reserved is free, and then half as fast again as calls go."""
     fill(reserve)
     redis.hset(KEY, "t", kept("t") + 10_000_000)
-    line = []
-    for _ in range(20):
-        assert reserve()[0] == 0
-        line.append(kept("w"))
-    assert steps(line) == {INTERVAL * 2 // 3}
+    found = reserve_many(20)
+    assert not any(answer[0] for answer, _ in found)
+    assert steps([fields["w"] for _, fields in found]) == {INTERVAL * 2 // 3}
 
 
-def test_the_line_has_an_end(reserve):
-    fill(reserve)
-    waits = [reserve(line=1_000_000)[1] for _ in range(40)]
+def test_the_line_has_an_end(reserve_many):
+    waits = [answer[1] for answer, _ in reserve_many(52, AHEAD, 0, 1_000_000) if not answer[0]]
+    assert len(waits) == 41
     assert max(waits) <= 1_500_000 + INTERVAL and near(waits[-1], 1_500_000, 2 * INTERVAL)
 
 
-def test_bulk_has_a_share_and_a_short_reach(redis, reserve, kept):
+def test_bulk_has_a_share_and_a_short_reach(redis, reserve, reserve_many, kept):
     apart, reach = 200_000, 500_000
-    moments = []
-    while (answer := reserve(reach, apart))[0]:
-        assert answer[1] <= reach
-        moments.append(kept("t"))
+    found = reserve_many(8, reach, apart)
+    granted = [it for it in found if it[0][0]]
     # It makes up for a second: so it is at the pace of all.
-    assert 6 <= len(moments) <= 8 * harness.SLOW and steps(moments) == {INTERVAL}
+    assert granted == found[:6] and max(wait for (_, wait), _ in granted) <= reach
+    assert steps([fields["t"] for _, fields in granted]) == {INTERVAL}
     assert reserve()[0] == 1  # an event reaches further
     assert kept("v") > 0 and kept("w") == 0  # and has a line of its own
     redis.hset(KEY, mapping={"b": kept("t"), "t": 0})  # nothing to make up for
@@ -100,14 +116,14 @@ def test_bulk_has_a_share_and_a_short_reach(redis, reserve, kept):
 
 
 def test_a_freeze_holds_everybody_and_grows_only(redis, reserve):
-    freeze, look = script(redis, "freeze"), script(redis, "pass")
+    freeze, look, take = script(redis, "freeze"), script(redis, "pass"), script(redis, "reserve")
     assert look([KEY]) == [1, 0] and reserve()[0] == 1
-    assert near(freeze([KEY], [5_000_000])[0], 5_000_000)
-    assert near(freeze([KEY], [1_000_000])[0], 5_000_000)
-    assert near(freeze([KEY], [7_000_000])[0], 7_000_000)
-    given, wait, frozen = reserve()
+    *left, reserved, looked = [answer for answer, _ in at_once(
+        redis, (freeze, [5_000_000]), (freeze, [1_000_000]), (freeze, [7_000_000]), (take, asked()), (look, []))]
+    assert all(near(us, wanted) for (us,), wanted in zip(left, (5_000_000, 5_000_000, 7_000_000)))
+    given, wait, frozen = reserved
     assert (given, frozen) == (0, 1) and near(wait, 7_000_000 + INTERVAL * 2 // 3)
-    granted, wait, frozen = look([KEY])
+    granted, wait, frozen = looked
     assert (granted, frozen) == (0, 1) and near(wait, 7_000_000)
     assert redis.hget(KEY, "n") == b"1"  # only moments that were given are counted
     redis.hset(KEY, "f", 0)

@@ -400,8 +400,8 @@ def test_a_manual_order_from_wish_to_ledger(stack):
     is_right(stack)
 
 
-def test_two_admins_approve_at_once(stack):
-    """K9"""
+def test_K9_two_admins_approve_at_once(stack):
+    """Each by a command of their own: one grants, the others are told who has."""
     plan(stack)
     for number in range(3):
         order = request(stack, "--plan", "plan_p", user=f"user_{number}")

@@ -39,7 +39,7 @@ GOOD = {
 def declared(root):
     """name -> (type, its labels)"""
     text = lint.without_comments(lint.read(root, DECLARED))
-    found = re.findall(r'^(COUNTER|GAUGE|HISTOGRAM)\((\w+),\s*"([^"]*)"', text, re.MULTILINE)
+    found = re.findall(r'^(COUNTER|GAUGE|HISTOGRAM|LATENESS)\((\w+),\s*"([^"]*)"', text, re.MULTILINE)
     return {name: (kind, set(filter(None, labels.split(",")))) for kind, name, labels in found}
 
 
@@ -49,7 +49,7 @@ def labels_of(metrics, name):
         return metrics[name][1]
     for ending in ENDINGS:
         base = name.removesuffix(ending)
-        if base != name and metrics.get(base, ("",))[0] == "HISTOGRAM":
+        if base != name and metrics.get(base, ("",))[0] in ("HISTOGRAM", "LATENESS"):
             return metrics[base][1]
     return None
 

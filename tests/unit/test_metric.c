@@ -77,8 +77,33 @@ static void test_histogram(void **state)
     struct metric_page page = {.out = &out};
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(times_us); i++)
-        metric_observe(&histogram, times_us[i]);
+        metric_observe(METRIC_job_seconds, &histogram, times_us[i]);
     metric_put_histogram(&page, METRIC_job_seconds, &histogram, "k");
+    for (size_t i = 0; i < ARRAY_LEN(expected); i++)
+        if (strstr(buf_text(&out), expected[i]) == NULL)
+            fail_msg("no %s in\n%s", expected[i], buf_text(&out));
+    buf_close(&out);
+}
+
+static void test_lateness_is_counted_in_longer_times(void **state)
+{
+    static const int64_t times_us[] = {-1, 500000, 500001, 7200000000, 86400000000, 86400000001};
+    static const char *const expected[] = {
+        "whopline_credit_latency_seconds_bucket{le=\"0.5\"} 2\n",
+        "whopline_credit_latency_seconds_bucket{le=\"1\"} 3\n",
+        "whopline_credit_latency_seconds_bucket{le=\"3600\"} 3\n",
+        "whopline_credit_latency_seconds_bucket{le=\"7200\"} 4\n",
+        "whopline_credit_latency_seconds_bucket{le=\"86400\"} 5\n",
+        "whopline_credit_latency_seconds_bucket{le=\"+Inf\"} 6\n",
+        "whopline_credit_latency_seconds_sum 180001.000002\n",
+    };
+    struct metric_histogram histogram = {0};
+    struct buf out = {0};
+    struct metric_page page = {.out = &out};
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(times_us); i++)
+        metric_observe(METRIC_credit_latency_seconds, &histogram, times_us[i]);
+    metric_put_histogram(&page, METRIC_credit_latency_seconds, &histogram, NULL);
     for (size_t i = 0; i < ARRAY_LEN(expected); i++)
         if (strstr(buf_text(&out), expected[i]) == NULL)
             fail_msg("no %s in\n%s", expected[i], buf_text(&out));
@@ -98,11 +123,13 @@ static void test_declarations(void **state)
 #define COUNTER(name, labels, help)   {#name, labels, help, true},
 #define GAUGE(name, labels, help)     {#name, labels, help, false},
 #define HISTOGRAM(name, labels, help) {#name, labels, help, false},
+#define LATENESS(name, labels, help)  {#name, labels, help, false},
 #include "metrics.def"
 #undef GROUP
 #undef COUNTER
 #undef GAUGE
 #undef HISTOGRAM
+#undef LATENESS
     };
     static const char letters[] = "abcdefghijklmnopqrstuvwxyz_";
     (void)state;
@@ -130,6 +157,7 @@ int main(void)
         cmocka_unit_test(test_label_values_are_escaped),
         cmocka_unit_test(test_times_are_seconds),
         cmocka_unit_test(test_histogram),
+        cmocka_unit_test(test_lateness_is_counted_in_longer_times),
         cmocka_unit_test(test_declarations),
     };
     return cmocka_run_group_tests_name("metric", tests, NULL, NULL);
