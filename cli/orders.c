@@ -22,17 +22,26 @@ enum { LIMIT_DEFAULT = 50, LIMIT_MAX = 100000 };
     " AND ($5::text IS NULL OR o.id = $5::text::uuid)"                                             \
     " ORDER BY o.created_at DESC, o.id LIMIT $6::bigint"
 
-/* A price as people write it: 7.50, 7500. */
-#define PRICE                                                                                      \
-    "CASE WHEN scale(trim_scale(o.price)) = 1 THEN round(o.price, 2)"                              \
-    " ELSE trim_scale(o.price) END"
+#define PRICE OUTCOME_MONEY("o.price")
 
-#define FIELDS                                                                                     \
+#define NAMED                                                                                      \
     "o.id, t.slug AS tenant, a.owner_id AS user_id, o.whop_plan_id AS plan_id, o.plan_name,"       \
     " o.credits_amount AS credits, (" PRICE ")::text AS price, o.currency,"                        \
-    " o.payment_method, o.payment_status, o.state, o.own_price, o.whop_payment_id,"                \
-    " o.whop_checkout_id, o.purchase_url, o.requested_by, o.completed_by, o.completed_at,"         \
-    " o.paid_at, o.expires_at, o.notes, o.created_at"
+    " o.payment_method, o.payment_status, o.state, o.whop_payment_id,"                             \
+    " o.whop_checkout_id, o.purchase_url, o.requested_by, o.completed_by, o.notes"
+
+#define FIELDS NAMED ", o.own_price, o.completed_at, o.paid_at, o.expires_at, o.created_at"
+
+#define CREATED   OUTCOME_UTC("o.created_at")
+#define EXPIRES   OUTCOME_UTC("o.expires_at")
+#define PAID      OUTCOME_UTC("o.paid_at")
+#define COMPLETED OUTCOME_UTC("o.completed_at")
+
+/* What is not so is left out, and so is when an order would have expired that is paid. */
+#define FIELDS_PEOPLE                                                                              \
+    NAMED ", CASE WHEN o.own_price THEN 'yes' END AS own_price, " CREATED " AS created_utc,"       \
+          " CASE WHEN o.state IN ('created', 'checkout_open', 'failed') THEN " EXPIRES             \
+          " END AS expires_utc, " PAID " AS paid_utc, " COMPLETED " AS completed_utc"
 
 static const char *const heads[] = {">AGE",  "ORDER",  "USER",  "PLAN",        ">CREDITS",
                                     "PRICE", "METHOD", "STATE", "REQUESTED BY"};
@@ -113,7 +122,7 @@ static struct err show(struct cli *cli, const struct given *given)
                               "SELECT " FIELDS ", (SELECT json_agg(row_to_json(x)) FROM (" HISTORY
                               ") x) AS history" LISTED,
                               params, ARRAY_LEN(params));
-    TRY(pg_exec(cli->pg, "SELECT " FIELDS LISTED, params, ARRAY_LEN(params)));
+    TRY(pg_exec(cli->pg, "SELECT " FIELDS_PEOPLE LISTED, params, ARRAY_LEN(params)));
     if (pg_rows(cli->pg) == 0)
         return err_make(ERR_NOT_FOUND, "there is no order %s", id);
     print_order(cli->pg);

@@ -2,6 +2,8 @@
  * worker does the asking; what is done here is the row, its job, and waiting for what comes of it.
  */
 #include "cli/orders.h"
+#include "cli/outcome.h"
+#include "cli/output.h"
 #include "service/order_whop.h"
 
 #include "base/clock.h"
@@ -25,6 +27,7 @@ static void print_checkout(struct pg *pg, const char *id, bool json)
 {
     const char *state = pg_get(pg, 0, 0);
     const char *url = pg_get(pg, 0, 1);
+    const char *stuck = pg_get(pg, 0, 3);
     struct buf out = {0};
     struct json_writer writer = {.out = &out};
     if (json) {
@@ -32,9 +35,14 @@ static void print_checkout(struct pg *pg, const char *id, bool json)
         json_put_text(&writer, "order_id", id);
         json_put_text(&writer, "state", state);
         json_put_text(&writer, "purchase_url", url[0] != '\0' ? url : NULL);
+        json_put_text(&writer, "waits_for", stuck[0] != '\0' ? stuck : NULL);
         json_end_object(&writer);
     } else if (url[0] != '\0') {
         buf_printf(&out, "order %s is to be paid at %s", id, url);
+    } else if (stuck[0] != '\0') {
+        buf_printf(&out, "order %s is made, its checkout is not (", id);
+        output_add_clean(&out, stuck);
+        buf_add_text(&out, "): see whopline jobs");
     } else {
         buf_printf(&out,
                    "order %s is made, its checkout is not yet: whopline orders show %s tells where"
@@ -45,7 +53,7 @@ static void print_checkout(struct pg *pg, const char *id, bool json)
     buf_close(&out);
 }
 
-/* Until there is an address to pay at, or there will be none, or it has been long enough. */
+/* Until there is an address to pay at, or none is to be expected, or it has been long enough. */
 static struct err await_checkout(struct cli *cli, const struct given *given, const char *id)
 {
     int64_t wait_s = WAIT_S;
@@ -55,12 +63,16 @@ static struct err await_checkout(struct cli *cli, const struct given *given, con
         TRY(PG_EXEC(cli->pg,
                     "SELECT o.state, COALESCE(o.purchase_url, ''), COALESCE((SELECT h.reason"
                     " FROM credit_order_history h WHERE h.order_id = o.id ORDER BY h.id DESC"
-                    " LIMIT 1), '') FROM credit_orders o WHERE o.id = credits_uuid($1)",
+                    " LIMIT 1), ''), COALESCE((SELECT j.state || ': ' || j.reason FROM jobs j"
+                    "  WHERE j.state IN ('parked', 'dead') AND j.kind = 'credits.checkout'"
+                    "  AND j.trace = o.id::text LIMIT 1), '')"
+                    " FROM credit_orders o WHERE o.id = credits_uuid($1)",
                     pg_text(id)));
         if (strcmp(pg_get(cli->pg, 0, 0), "cancelled") == 0)
             return err_make(ERR_REFUSED, "Whop makes no checkout for order %s: %.100s", id,
                             pg_get(cli->pg, 0, 2));
-        if (pg_get(cli->pg, 0, 1)[0] != '\0' || clock_mono_ms() >= until_ms)
+        if (pg_get(cli->pg, 0, 1)[0] != '\0' || pg_get(cli->pg, 0, 3)[0] != '\0' ||
+            clock_mono_ms() >= until_ms)
             break;
         pause_ms(LOOK_MS);
     }
@@ -88,14 +100,19 @@ struct err orders_convert(struct cli *cli, const struct given *given)
 
 /* --- a refund -------------------------------------------------------------------------------- */
 
+#define PAID      OUTCOME_MONEY("p.amount")
+#define GONE_BACK OUTCOME_MONEY("back.amount")
+
 static struct err print_plan(struct cli *cli, const struct order_refund *refund)
 {
     TRY(PG_EXEC(cli->pg,
-                "SELECT o.state, o.whop_payment_id, p.amount_text, p.currency,"
-                " COALESCE((SELECT sum(f.amount) FROM refunds f WHERE f.tenant_id = p.tenant_id"
-                "  AND f.whop_payment_id = p.whop_payment_id AND f.status = 'succeeded'), 0)::text"
+                "SELECT o.state, o.whop_payment_id, COALESCE((" PAID ")::text, p.amount_text),"
+                " p.currency, (" GONE_BACK ")::text"
                 " FROM credit_orders o LEFT JOIN payments p ON p.tenant_id = o.tenant_id"
                 " AND p.whop_payment_id = o.whop_payment_id"
+                " CROSS JOIN LATERAL (SELECT COALESCE(sum(f.amount), 0) AS amount FROM refunds f"
+                "  WHERE f.tenant_id = p.tenant_id AND f.whop_payment_id = p.whop_payment_id"
+                "  AND f.status = 'succeeded') back"
                 " WHERE o.id = credits_uuid($1) AND o.tenant_id = $2",
                 pg_text(refund->order), pg_integer(refund->tenant)));
     if (pg_rows(cli->pg) == 0)

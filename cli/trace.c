@@ -1,5 +1,6 @@
 /* whopline trace: what PostgreSQL knows about an id, in the order it happened. */
 #include "cli/cli.h"
+#include "cli/outcome.h"
 #include "cli/output.h"
 
 #include <getopt.h>
@@ -72,8 +73,18 @@
     "  AND n.kind = 'dispute_alert' AND n.detail->>'payment' = i.id),"                             \
     " holds AS (SELECT h.* FROM accounts a JOIN credit_holds h ON h.account_id = a.id)"
 
+/* What was asked of Whop: for these jobs, and for an order its checkout and its refunds. */
 #define FOUND_CALLS                                                                                \
-    ", found_calls AS (SELECT * FROM outbound WHERE job_id IN (SELECT id FROM found_jobs))"
+    ", asked AS (SELECT r.* FROM orders o JOIN credit_refund_requests r ON r.order_id = o.id),"    \
+    " found_calls AS (SELECT * FROM outbound WHERE job_id IN (SELECT id FROM found_jobs)"          \
+    "  UNION SELECT c.* FROM orders o JOIN outbound c ON c.tenant_id = o.tenant_id"                \
+    "  AND c.operation = 'checkout_configurations.create'"                                         \
+    "  AND c.business_key = 'order:' || o.id"                                                      \
+    "  UNION SELECT c.* FROM asked r JOIN outbound c ON c.tenant_id = r.tenant_id"                 \
+    "  AND c.operation = 'payments.refund' AND c.business_key = 'refund:' || r.request_id)"
+
+#define AMOUNT OUTCOME_MONEY("amount")
+#define PRICE  OUTCOME_MONEY("o.price")
 
 #define EVENT_STEPS                                                                                \
     "SELECT occurred_at AS at, 1 AS rank, 'event' AS what, id,"                                    \
@@ -97,9 +108,11 @@
     "  || CASE WHEN attempts > 0 THEN ', failed attempts: ' || attempts ELSE '' END"               \
     "  || coalesce(', ' || reason, '') FROM found_jobs WHERE state = 'queued'"
 
+/* A payment as it is now, at the time since when it is: what became of it are rows of their own. */
 #define MONEY_STEPS                                                                                \
-    " UNION ALL SELECT updated_at, 6, 'payment', whop_payment_id,"                                 \
-    "  coalesce(status, 'status unknown') || coalesce(', ' || amount_text, '')"                    \
+    " UNION ALL SELECT greatest(created_at, paid_at), 6, 'payment', whop_payment_id,"              \
+    "  coalesce(status, 'status unknown')"                                                         \
+    "  || coalesce(', ' || (" AMOUNT ")::text, ', ' || amount_text, '')"                           \
     "  || coalesce(' ' || currency, '') || coalesce(', plan ' || whop_plan_id, '')"                \
     "  || coalesce(', pack ' || pack_id, '') || coalesce(', user ' || whop_user_id, '')"           \
     "  FROM found_payments"                                                                        \
@@ -122,16 +135,17 @@
     " UNION ALL SELECT h.at, 6 + row_number() OVER (ORDER BY h.id) / 1000000.0, 'order', "         \
     "o.id::text, CASE WHEN h.from_state IS NULL"                                                   \
     "  THEN h.to_state || ': ' || o.plan_name || ', ' || to_char(o.credits_amount,"                \
-    "   'FM999,999,999,990') || ' credits for ' || CASE WHEN scale(trim_scale(o.price)) = 1 THEN " \
-    "round(o.price, 2) ELSE trim_scale(o.price) END || ' ' || o.currency"                          \
+    "   'FM999,999,999,990') || ' credits for ' || (" PRICE ")::text || ' ' || o.currency"         \
     "   || ' (' || o.payment_method || ')' ELSE h.from_state || ' -> ' || h.to_state END"          \
     "  || ', by ' || h.actor || CASE WHEN h.reason IN ('', h.to_state) THEN ''"                    \
     "  ELSE ': ' || h.reason END FROM orders o JOIN credit_order_history h ON h.order_id = o.id"   \
     " UNION ALL SELECT version_at, 6, 'refund', whop_refund_id, status"                            \
-    "  || coalesce(', ' || amount_text, '') || coalesce(' ' || currency, '') || ' of '"            \
+    "  || coalesce(', ' || (" AMOUNT ")::text, ', ' || amount_text, '')"                           \
+    "  || coalesce(' ' || currency, '') || ' of '"                                                 \
     "  || whop_payment_id FROM found_refunds"                                                      \
     " UNION ALL SELECT version_at, 6, 'dispute', whop_dispute_id, status"                          \
-    "  || coalesce(', ' || amount_text, '') || coalesce(' ' || currency, '') || ' of '"            \
+    "  || coalesce(', ' || (" AMOUNT ")::text, ', ' || amount_text, '')"                           \
+    "  || coalesce(' ' || currency, '') || ' of '"                                                 \
     "  || whop_payment_id FROM found_disputes"                                                     \
     " UNION ALL SELECT created_at, 8, 'notice', about, kind || ', to be told to ' || audience"     \
     "  FROM notices"                                                                               \
@@ -140,6 +154,14 @@
     " UNION ALL SELECT ended_at, 7, 'hold', request_id, state"                                     \
     "  || CASE WHEN captured > 0 THEN ' ' || captured ELSE '' END FROM holds"                      \
     "  WHERE ended_at IS NOT NULL"
+
+#define ASKED_STEPS                                                                                \
+    " UNION ALL SELECT created_at, 6, 'refund', request_id, 'asked for: '"                         \
+    "  || coalesce((" AMOUNT ")::text, 'all that is left') || ' of '"                              \
+    "  || whop_payment_id || ', by ' || actor || ': ' || reason FROM asked"                        \
+    " UNION ALL SELECT ended_at, 8, 'refund', request_id, CASE state WHEN 'sent'"                  \
+    "  THEN 'Whop has taken it on' ELSE state END || coalesce(': ' || nullif(answer, ''), '')"     \
+    "  FROM asked WHERE ended_at IS NOT NULL"
 
 #define CALL_STEPS                                                                                 \
     " UNION ALL SELECT created_at, 6, 'call', 'outbound ' || id, operation || ' of '"              \
@@ -155,7 +177,8 @@ static void add_query(struct buf *out)
     buf_add_text(out, "WITH " FOUND_EVENTS FOUND_PAYMENTS);
     buf_add_text(out, FOUND_REST FOUND_CALLS " SELECT at, what, id, text FROM (" EVENT_STEPS);
     buf_add_text(out, JOB_STEPS MONEY_STEPS);
-    buf_add_text(out, ORDER_STEPS CALL_STEPS ") steps ORDER BY at, rank, id");
+    buf_add_text(out, ORDER_STEPS);
+    buf_add_text(out, ASKED_STEPS CALL_STEPS ") steps ORDER BY at, rank, id");
 }
 
 static struct err ask(struct cli *cli, const char *id, bool json)

@@ -3,7 +3,10 @@
 #include "base/clock.h"
 #include "base/log.h"
 
-enum { REAP_MS = 60000 }; /* or CONSUMER_IDLE_MS, where that is shorter */
+enum {
+    REAP_MS = 60000, /* or CONSUMER_IDLE_MS, where that is shorter */
+    LOCK_MS = 200,   /* figures are not worth waiting for longer: relaying waits, too */
+};
 
 void overview_init(struct overview *overview, struct redis *redis, struct pg *pg,
                    const struct config *config)
@@ -73,6 +76,18 @@ static void note(struct overview *overview, const struct err *redis, const struc
     overview->troubled = news;
 }
 
+/* A table may be locked for long, e.g. by a migration. What is read needs no COMMIT. */
+static struct err ask_pg(struct pg *pg, struct pg_stats *out)
+{
+    TRY(pg_begin(pg));
+    struct err err =
+        PG_EXEC(pg, "SELECT set_config('lock_timeout', $1, true)", pg_integer(LOCK_MS));
+    if (!err_failed(&err))
+        err = queue_stats_ask_pg(pg, out);
+    pg_rollback(pg);
+    return err;
+}
+
 void overview_collect(struct overview *overview)
 {
     struct err redis = err_make(ERR_REDIS_DOWN, "not asked");
@@ -87,7 +102,7 @@ void overview_collect(struct overview *overview)
         reap(overview, now_ms);
     }
     overview->redis_ms = err_failed(&redis) ? 0 : now_ms;
-    struct err pg = queue_stats_ask_pg(overview->pg, &overview->pg_stats);
+    struct err pg = ask_pg(overview->pg, &overview->pg_stats);
     overview->pg_ms = err_failed(&pg) ? 0 : now_ms;
     note(overview, &redis, &pg);
 }

@@ -16,10 +16,10 @@ KEY = "apik_sim"  # a key with every permission, that is there from the start
 class Sim:
     """sim.url: where it listens; sim.env: the settings that lead a program of ours there."""
 
-    def __init__(self, dies_with_us, company=whop.COMPANY):
+    def __init__(self, dies_with_us, company=whop.COMPANY, *more):
         self.company, self.log = company, tempfile.TemporaryFile()
         self.process = subprocess.Popen(
-            [*dies_with_us, "/usr/bin/python3", "-B", str(ROOT / "tests/sim/main.py"), "--company", company],
+            [*dies_with_us, "/usr/bin/python3", "-B", str(ROOT / "tests/sim/main.py"), "--company", company, *more],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.log, text=True)
         said = self.process.stdout.readline()
         found = re.search(r"http://127\.0\.0\.1:(\d+)", said)

@@ -178,7 +178,7 @@ def add_job(stack, event, state="done", reason=None, attempts=0):
 
 def add_payment(stack, payment, event, user="user_1"):
     stack.sql("""INSERT INTO payments (tenant_id, whop_payment_id, whop_user_id, whop_plan_id, status, amount,
-                   amount_text, currency, version_at, event_id, updated_at)
+                   amount_text, currency, version_at, event_id, created_at)
                  VALUES (%s, %s, %s, 'plan_1', 'paid', 7.5, '7.50', 'usd', now(), 'default/' || %s,
                    now() - interval '130 s')""", (tenant(stack), payment, user, event))
 

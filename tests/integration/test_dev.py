@@ -38,7 +38,7 @@ def run_function(folder, text, env=None):
 def test_help_names_every_verb():
     done = dev("--help")
     assert done.returncode == 0
-    for verb in ("up", "down", "test", "build", "lint", "format", "bench", "fuzz", "shell", "help"):
+    for verb in ("up", "down", "test", "build", "lint", "format", "bench", "fuzz", "whop", "shell", "help"):
         assert f"\n  {verb}" in done.stdout
     assert dev("help").stdout == done.stdout
     assert dev("up", "--help").stdout == done.stdout
@@ -76,6 +76,23 @@ def test_shell_says_when_nothing_runs(tmp_path):
     done = dev("shell", program=tmp_path / "dev")
     assert done.returncode == 1
     assert "./dev up" in done.stderr
+
+
+ADDRESSES = """mkdir -p .dev/run; remember up $$; remember postgres $$
+        printf '%s\\n' /tmp/sockets 127.0.0.1:1 127.0.0.1:2 {} >.dev/run/addresses
+        {}"""
+
+
+def test_whop_is_played_only_where_it_is_simulated(tmp_path):
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests/sim").symlink_to(ROOT / "tests/sim")
+    done = call_function(tmp_path, "whop pay x")
+    assert done.returncode == 1 and "./dev up" in done.stderr
+    done = call_function(tmp_path, ADDRESSES.format("''", "whop pay x"))
+    assert done.returncode == 1 and "real Whop" in done.stderr and "WHOP_API_KEY" in done.stderr
+    # What up runs with counts, not what the environment has by now.
+    done = call_function(tmp_path, ADDRESSES.format("http://127.0.0.1:9", "whop pay x"), env={"WHOP_API_KEY": "apik_real"})
+    assert done.returncode == 1 and "there is no program whopline" in done.stderr
 
 
 def test_down_is_content_with_nothing(tmp_path):
@@ -118,9 +135,7 @@ def test_bash_adds_nothing_of_its_own(tmp_path):
 
 
 def test_shell_has_what_psql_needs(tmp_path):
-    script = """mkdir -p .dev/run; remember up $$; remember postgres $$
-        printf '%s\\n' /tmp/sockets 127.0.0.1:1 127.0.0.1:2 >.dev/run/addresses
-        shell env"""
+    script = ADDRESSES.format("", "shell env")
     lines = run_function(tmp_path, script, env={"PGHOST": "elsewhere", "PGPORT": "1"}).stdout.splitlines()
     assert {line for line in lines if line.startswith("PG")} == {
         "PGHOST=/tmp/sockets", "PGUSER=app", "PGDATABASE=whopline"}
@@ -189,9 +204,11 @@ def test_tenants_can_be_added_at_once(tmp_path):
     for name in ("WHOP_TOKEN_ENCRYPTION_KEY", "WHOP_TOKEN_ENCRYPTION_KEYS_FILE"):
         given = run_function(tmp_path, text, env={name: "own", "ENDPOINTS_FILE": "mine"})
         assert given.stdout.split() == ["none", "mine"]
+    kept = tmp_path / ".dev/sim.json"
     endpoints.touch()
+    kept.touch()
     run_function(tmp_path, "down --erase")
-    assert not key.exists() and not endpoints.exists()
+    assert not key.exists() and not endpoints.exists() and not kept.exists()
 
 
 SIM = """mkdir -p .dev; use_sockets; set_environment; have_outside || start_sim

@@ -225,8 +225,9 @@ def check_jobs(stack):
     """Each firing has its one job, and no job of a schedule is without its firing."""
     assert stack.sql("""SELECT count(*) FROM schedule_firings f LEFT JOIN jobs j ON j.id = f.job_id
                         WHERE f.how <> 'skipped' AND (j.id IS NULL OR j.occurred_at <> f.slot)""") == [(0,)]
-    assert stack.sql("""SELECT count(*), count(DISTINCT job_id) FROM schedule_firings WHERE how <> 'skipped'""") \
-        == stack.sql("SELECT count(*), count(DISTINCT id) FROM jobs WHERE key LIKE 'schedule/%'")
+    # In one look: schedulers may be firing on.
+    assert stack.sql("""SELECT (SELECT (count(*), count(DISTINCT job_id)) FROM schedule_firings WHERE how <> 'skipped')
+                             = (SELECT (count(*), count(DISTINCT id)) FROM jobs WHERE key LIKE 'schedule/%')""") == [(True,)]
 
 
 @pytest.mark.parametrize("point", ["before_firing_commit", "after_firing_commit", "before_pg_commit",

@@ -115,7 +115,12 @@ def test_a_refund_is_taken_once(sim):
     payment, = sim.make("payments", total="10.00")
     path = f"payments/{payment}/refund"
     assert call(sim, "POST", path, {"partial_amount": 4})[1]["refunded_amount"] == 0
-    assert call(sim, "GET", f"payments/{payment}")[1]["substatus"] == "partially_refunded"
+    first = next(iter(sim.state()["refunds"]))
+    assert call(sim, "GET", f"payments/{payment}")[1]["substatus"] == "succeeded"
+    for _ in range(2):
+        sim.put("refunds", {"id": first, "status": "succeeded"})
+    shown = call(sim, "GET", f"payments/{payment}")[1]
+    assert (shown["substatus"], shown["refunded_amount"]) == ("partially_refunded", 4)
     assert call(sim, "POST", path)[0] == 200
     status, answer, _ = call(sim, "POST", path)
     assert status == 400 and "already been refunded" in message(answer)
@@ -225,3 +230,33 @@ def test_it_says_where_it_listens_and_ends_with_0(tmp_path):
         assert process.stdout.readline() == f"listening on unix://{path}\n"
         process.terminate()
         assert process.wait(10) == 0
+
+
+def test_what_is_kept_is_there_again(tmp_path):
+    """Ids are not given again either, nor are one company's objects another's."""
+    path = tmp_path / "kept.json"
+
+    def life(use, company=whop.COMPANY, end="SIGTERM"):
+        sim = simulator.Sim(harness.DIES_WITH_US, company, "--keep", path)
+        found = use(sim)
+        if end == "SIGTERM":
+            assert sim.close() == []
+        else:
+            sim.process.kill()
+            sim.process.wait()
+            sim.process.stdout.close()
+            sim.log.close()
+        return found
+
+    plan = life(lambda sim: sim.put("plans", {"title": "Starter"})[0])
+
+    def look(sim):
+        assert sim.state()["plans"][plan["id"]] == plan
+        made = sim.put("plans", {"title": "Pro"})[0]
+        harness.eventually(lambda: made["id"] in path.read_text(encoding="utf-8"))
+        return made
+
+    second = life(look, end="SIGKILL")
+    assert second["id"] > plan["id"]
+    life(lambda sim: sim.state()["plans"][second["id"]])
+    assert plan["id"] not in life(lambda sim: sim.state()["plans"], company="biz_other")

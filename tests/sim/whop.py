@@ -100,7 +100,22 @@ class Whop:
         return self.data.all
 
     def put(self, collections):
-        return {kind: [self.data.put(kind, it) for it in items] for kind, items in collections.items()}
+        return {kind: [self.put_one(kind, it) for it in items] for kind, items in collections.items()}
+
+    def put_one(self, kind, given):
+        before = self.data.all[kind].get(given.get("id"), {}).get("status")
+        it = self.data.put(kind, given)
+        if kind == "refunds" and before == "pending" and it["status"] == "succeeded":
+            self.give_back(it)
+        return it
+
+    def give_back(self, refund):
+        """The payment tells of a refund once it has succeeded; of those in flight the list of refunds does."""
+        payment = self.data.all["payments"][refund["payment"]]
+        refunded = float(payment["refunded_amount"]) + float(refund["amount"])
+        whole = refunded >= float(payment["total"]) - 1e-9
+        payment.update(refunded_amount=f"{refunded:.2f}", refunded_at=now(), updated_at=now(),
+                       substatus="refunded" if whole else "partially_refunded")
 
     def make_many(self, kind, count, like):
         return [self.data.make(kind, like)["id"] for _ in range(count)]
@@ -384,7 +399,9 @@ class Whop:
     def do_payments_refund(self, request, call, key, version, wanted):
         payment = self.find("payments", wanted, key)
         body = request.json() or {}
-        total, refunded = float(payment["total"]), float(payment["refunded_amount"])
+        in_flight = [float(it["amount"]) for it in self.data.all["refunds"].values()
+                     if it["payment"] == wanted and it["status"] == "pending"]
+        total, refunded = float(payment["total"]), float(payment["refunded_amount"]) + sum(in_flight)
         part = body.get("partial_amount")
         wish = total - refunded if part is None else float(amount(part, "partial_amount"))
         if not payment["refundable"] or total - refunded <= 0:
@@ -395,11 +412,8 @@ class Whop:
         refund = self.data.put("refunds", {"payment": wanted, "amount": text, "currency": payment["currency"],
                                            "company": key["company"]}, now())
         self.record.effect(call, "refund.created", refund["id"])
-        shown = self.show("payments", payment, version)  # still with the values of before
-        payment.update(refunded_amount=f"{refunded + wish:.2f}", refunded_at=now(), updated_at=now(),
-                       refundable=refunded + wish < total - 1e-9,
-                       substatus="refunded" if refunded + wish >= total - 1e-9 else "partially_refunded")
-        return shown
+        payment.update(updated_at=now(), refundable=refunded + wish < total - 1e-9)
+        return self.show("payments", payment, version)
 
     def do_checkout_configurations_create(self, request, call, key, version):
         body = self.body_of(request)

@@ -23,6 +23,15 @@ class Data:
         product = self.put("products", {"title": "Lantern Club"})
         self.put("plans", {"id": "plan_T3stMonthly01", "product": product["id"]})
 
+    def saved(self):
+        return {"count": self.count, "all": self.all}
+
+    def restore(self, saved):
+        """As it was, unless that was another company's."""
+        if self.company in saved["all"]["companies"]:
+            self.count = saved["count"]
+            self.all.update(saved["all"])
+
     def new_id(self, kind):
         self.count += 1
         return f"{KINDS[kind]}_Sim{self.count:09d}"
