@@ -89,8 +89,9 @@ static struct err read_one(struct slot *slot, const void *payload)
     struct member_news news;
     struct err err = members_ask(slot->db, slot->outside, &slot->arena, &question, &news);
     if (err.code == ERR_WHOP_NOT_FOUND && slot->job->attempt >= GONE_AFTER)
-        err = members_say_gone(slot->db, &slot->arena, &question, &news);
-    TRY(err);
+        members_say_gone(&slot->arena, &question, &news);
+    else
+        TRY(err);
     return take(slot, &news, 1);
 }
 
