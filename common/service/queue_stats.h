@@ -33,7 +33,10 @@ struct pg_stats {
     int64_t bulk_waiting;
     int64_t review_open;      /* payments that wait for a person */
     int64_t orders_requested; /* manual orders likewise */
-    int64_t last_event_ms;    /* age; -1: there never was one */
+    int64_t drift_new;        /* memberships that Whop's list had told of, not an event */
+    int64_t drift_changed;
+    int64_t drift_gone;
+    int64_t last_event_ms; /* age; -1: there never was one */
     bool queue_paused[QUEUE_COUNT];
     struct {
         char status[32];
