@@ -9,8 +9,6 @@
  * one begins soon enough. */
 enum { UNREADABLE_MAX = 2 };
 
-enum { MS_PER_MINUTE = 60 * 1000 };
-
 struct err member_runs_begin(struct pg *pg, int64_t tenant, const char *kind, const char *by,
                              int64_t *run)
 {
@@ -26,7 +24,7 @@ struct run {
     const char *kind;
     const char *cursor;
     int64_t created_after_ms; /* of recent */
-    int64_t now_ms;           /* the database's clock, before anything is asked of Whop */
+    int64_t asked_ms;         /* the page is not newer, by the database's clock */
     int64_t fresh_after_ms;   /* who has joined since may be greeted */
 };
 
@@ -36,12 +34,14 @@ static struct err load_run(struct pg *pg, struct arena *arena, const struct conf
 {
     TRY(PG_EXEC(pg,
                 "SELECT r.kind, r.cursor, (extract(epoch FROM r.created_after) * 1000)::bigint,"
-                " (extract(epoch FROM whopline_now()) * 1000)::bigint,"
-                " (extract(epoch FROM t.created_at) * 1000)::bigint, r.is_first"
+                " (extract(epoch FROM whopline_now() - member_list_lag()) * 1000)::bigint,"
+                " CASE WHEN NOT r.is_first THEN (extract(epoch FROM greatest(t.created_at,"
+                "  whopline_now() - $4::bigint * interval '1 minute')) * 1000)::bigint END"
                 " FROM member_runs r JOIN tenants t ON t.id = r.tenant_id"
                 " WHERE r.id = $1 AND r.tenant_id = $2 AND r.status = 'running'"
                 "  AND r.next_page = $3 AND r.sweep_after IS NULL",
-                pg_integer(page->run), pg_integer(page->tenant), pg_integer(page->number)));
+                pg_integer(page->run), pg_integer(page->tenant), pg_integer(page->number),
+                pg_integer(config->welcome_max_age_minutes)));
     *out = (struct run){0};
     if (pg_rows(pg) == 0)
         return ERR_NONE;
@@ -49,13 +49,10 @@ static struct err load_run(struct pg *pg, struct arena *arena, const struct conf
         .kind = arena_strdup(arena, pg_get(pg, 0, 0)),
         .cursor = arena_strdup(arena, pg_get(pg, 0, 1)),
         .created_after_ms = pg_get_integer(pg, 0, 2),
-        .now_ms = pg_get_integer(pg, 0, 3),
+        .asked_ms = pg_get_integer(pg, 0, 3),
+        .fresh_after_ms = pg_get_integer(pg, 0, 4),
     };
-    int64_t connected_ms = pg_get_integer(pg, 0, 4);
-    out->fresh_after_ms = out->now_ms - config->welcome_max_age_minutes * MS_PER_MINUTE;
-    if (out->fresh_after_ms < connected_ms) /* he was there before we were */
-        out->fresh_after_ms = connected_ms;
-    if (pg_get_flag(pg, 0, 5))
+    if (pg_is_null(pg, 0, 4))
         out->fresh_after_ms = INT64_MAX;
     return ERR_NONE;
 }
@@ -76,31 +73,37 @@ static size_t fill_filters(const struct run *run, char since[WHOP_TIME_SIZE],
     return count;
 }
 
-/* As the events that would have told the same. An item that says too little to go by is left out:
- * at the end of a complete run it is asked about alone. */
-static struct err make_events(struct whop *whop, const struct run *run,
-                              const struct whop_page *found, struct event *events,
-                              int64_t *created_ms, size_t *count)
-{
-    const struct whop_membership *memberships = found->items;
-    *count = 0;
-    for (size_t i = 0; i < found->count; i++) {
-        const struct whop_membership *membership = &memberships[i];
-        bool complete;
-        whop_news_of_membership(membership, run->now_ms, whop->arena, &events[*count]);
-        created_ms[*count] =
-            membership->created_ms != 0 ? membership->created_ms : membership->joined_ms;
-        TRY(members_complete(whop, &events[*count], &complete));
-        *count += complete;
-    }
-    return ERR_NONE;
-}
-
 struct page_news {
     struct whop_page found;
     struct member_news *news;
     size_t count;
 };
+
+/* As the events that would have told the same. An item that says too little to go by is left out:
+ * at the end of a complete run it is asked about alone. */
+static struct err make_news(struct whop *whop, const struct run *run, int64_t tenant,
+                            struct page_news *out)
+{
+    const struct whop_membership *memberships = out->found.items;
+    out->news = arena_alloc(whop->arena, (out->found.count + 1) * sizeof *out->news);
+    for (size_t i = 0; i < out->found.count; i++) {
+        const struct whop_membership *membership = &memberships[i];
+        struct event *event = arena_alloc(whop->arena, sizeof *event);
+        int64_t joined_ms =
+            membership->created_ms != 0 ? membership->created_ms : membership->joined_ms;
+        bool complete;
+        whop_news_of_membership(membership, run->asked_ms, whop->arena, event);
+        TRY(members_complete(whop, event, &complete));
+        if (complete)
+            out->news[out->count++] =
+                (struct member_news){.tenant = tenant,
+                                     .source = MEMBER_READ,
+                                     .event = event,
+                                     .asked_ms = run->asked_ms,
+                                     .backfill = joined_ms < run->fresh_after_ms};
+    }
+    return ERR_NONE;
+}
 
 static struct err read_page(struct pg *pg, struct outside *outside, struct arena *arena,
                             const struct member_page *page, const struct run *run,
@@ -109,8 +112,6 @@ static struct err read_page(struct pg *pg, struct outside *outside, struct arena
     struct tenant_whop client;
     struct whop_list list;
     struct whop_filter filters[WHOP_FILTERS_MAX];
-    struct event *events = NULL;
-    int64_t *created_ms = NULL;
     char since[WHOP_TIME_SIZE];
     size_t filter_count = fill_filters(run, since, filters);
     TRY(tenant_whop_open(&client, pg, outside, arena, page->tenant, CREDENTIAL_FOR_WORK));
@@ -118,20 +119,9 @@ static struct err read_page(struct pg *pg, struct outside *outside, struct arena
     whop_list(&list, &client.whop, WHOP_OPERATION_memberships_list, filters, filter_count,
               run->cursor);
     struct err err = whop_next_page(&list, &out->found);
-    if (!err_failed(&err)) {
-        events = arena_alloc(arena, (out->found.count + 1) * sizeof *events);
-        created_ms = arena_alloc(arena, (out->found.count + 1) * sizeof *created_ms);
-        err = make_events(&client.whop, run, &out->found, events, created_ms, &out->count);
-    }
-    TRY(tenant_whop_close(&client, err));
-    out->news = arena_alloc(arena, (out->count + 1) * sizeof *out->news);
-    for (size_t i = 0; i < out->count; i++)
-        out->news[i] = (struct member_news){.tenant = page->tenant,
-                                            .source = MEMBER_READ,
-                                            .event = &events[i],
-                                            .asked_ms = run->now_ms,
-                                            .backfill = created_ms[i] < run->fresh_after_ms};
-    return ERR_NONE;
+    if (!err_failed(&err))
+        err = make_news(&client.whop, run, page->tenant, out);
+    return tenant_whop_close(&client, err);
 }
 
 /* What asking again would not cure. A cursor that leads nowhere (any more) is such a thing. */
@@ -271,7 +261,7 @@ struct err member_runs_was_read(struct pg *pg, int64_t tenant, int64_t run, cons
     TRY(PG_EXEC(pg,
                 "SELECT FROM memberships m JOIN member_runs r ON r.id = $2"
                 " WHERE m.tenant_id = $1 AND m.whop_membership_id = $3"
-                "  AND m.read_at >= r.started_at",
+                "  AND m.read_at >= r.started_at - member_list_lag()",
                 pg_integer(tenant), pg_integer(run), pg_text(membership)));
     *out = pg_rows(pg) > 0;
     return ERR_NONE;

@@ -49,6 +49,10 @@ INSERT INTO member_drift DEFAULT VALUES;
 
 CREATE INDEX memberships_giving ON memberships (tenant_id, id) WHERE access <> 'no';
 
+-- A list may be so much behind what it lists. What was told within that time stands, and where the
+-- two differ Whop is asked about that membership alone: so a page counts as asked for so much earlier.
+CREATE FUNCTION member_list_lag() RETURNS interval LANGUAGE sql IMMUTABLE RETURN interval '1 minute';
+
 -- Begins a run, unless one of its kind is under way (no row then). Who has never had a complete one
 -- begins with it, whatever was asked for.
 CREATE FUNCTION member_run_begin(p_tenant bigint, p_kind text, p_by text) RETURNS TABLE (run bigint, run_kind text)
@@ -123,7 +127,7 @@ BEGIN
     END IF;
     SELECT array_agg(found.id ORDER BY found.id) INTO v_ids FROM (
         SELECT m.id FROM memberships m WHERE m.tenant_id = r.tenant_id AND m.access <> 'no' AND m.id > r.sweep_after
-            AND m.read_at < r.started_at AND m.first_seen_at < r.started_at
+            AND m.read_at < r.started_at - member_list_lag() AND m.first_seen_at < r.started_at
         ORDER BY m.id LIMIT p_max) found;
     UPDATE member_runs SET next_page = next_page + 1, touched_at = whopline_now(),
         absent = absent + COALESCE(cardinality(v_ids), 0),
@@ -185,7 +189,7 @@ DECLARE
 BEGIN
     FOR f IN SELECT oid::regprocedure FROM pg_proc
         WHERE pronamespace = current_schema()::regnamespace
-            AND (proname LIKE 'member\_run\_%' OR proname = 'products_want')
+            AND (proname LIKE 'member\_run\_%' OR proname IN ('member_list_lag', 'products_want'))
     LOOP
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', f);
     END LOOP;

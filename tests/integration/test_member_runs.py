@@ -310,12 +310,36 @@ def test_an_event_newer_than_the_page_wins(register):
     assert register.student()[0] == "revoked" and register.told() == [("gained", True), ("lost", False)]
 
 
+def test_a_list_that_lags_behind(register):
+    """It shows what an event ended a moment ago: asked about alone, Whop says that it has ended."""
+    register.member()
+    register.look()
+    page = {"data": [{"id": "mem_1", "status": "active", "user_id": "user_1", "product_id": "prod_1"}],
+            "page_info": {"has_next_page": False}}
+    register.member(status="expired")
+    register.tell("membership.deactivated", "expired", at_ms=now_ms(), plan="plan_T3stMonthly01")
+    register.sim.rule(operation="memberships.list", status=200, body=page)
+    register.look("open")
+    assert register.student()[0] == "revoked" and register.told() == [("gained", True), ("lost", False)]
+    assert len(register.reads()) == 1
+
+
 def test_a_run_left_behind_does_not_stand_in_the_way(register):
     register.member()
     register.stack.sql("INSERT INTO member_runs (tenant_id, kind, is_first, started_by, touched_at)"
                        " SELECT id, 'full', true, 'test', now() - interval '61 minutes' FROM tenants")
     register.look()
     assert register.runs("status, error") == [("failed", "left behind"), ("success", None)]
+
+
+def test_not_by_the_clock_where_it_is_switched_off(register):
+    register.stack.proc("sync").sigterm()
+    register.stack.start("sync", env={"WHOP_SYNC_ENABLED": "false"})
+    register.fire("full")
+    register.rest()
+    assert register.runs() == []
+    register.stack.cli("members", "sync", "--reason", "by hand")
+    register.stack.eventually(lambda: register.count("success") == 1, 20)
 
 
 def test_not_before_it_is_due(register):
