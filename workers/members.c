@@ -4,12 +4,10 @@
  * (service/members), so that it does not matter which event comes first, or how often. What gained,
  * lost and changed means is decided here and nowhere else; what follows from it is inserted in the
  * same transaction. Where events contradict each other, Whop is asked. */
-#include "service/members.h"
-#include "base/log.h"
 #include "runtime/outside_face.h"
 #include "runtime/worker.h"
+#include "service/member_follow.h"
 #include "service/members_whop.h"
-#include "service/timers.h"
 
 #define ACTOR "whopline-members"
 
@@ -17,72 +15,12 @@ enum { GONE_AFTER = 4 }; /* attempts: five minutes in all */
 
 /* --- what follows ---------------------------------------------------------------------------- */
 
-static struct span pack(struct slot *slot, const struct member *member)
-{
-    struct buf packed = {0};
-    /* Ids of Whop's: far below the limit. */
-    struct err err = payload_encode(PAYLOAD_member, member, &packed);
-    REQUIRE(!err_failed(&err));
-    struct span span = {arena_copy(&slot->arena, packed.ptr, packed.len), packed.len};
-    buf_close(&packed);
-    return span;
-}
-
-static struct err ask_later(struct slot *slot, const struct member_outcome *outcome)
-{
-    struct outgoing *jobs = arena_alloc(&slot->arena, outcome->doubt_count * sizeof *jobs);
-    for (size_t i = 0; i < outcome->doubt_count; i++) {
-        const struct member_doubt *doubt = &outcome->doubts[i];
-        const struct member member = {doubt->membership, doubt->user,
-                                      "what is told does not go together", doubt->backfill};
-        jobs[i] = (struct outgoing){
-            .kind = JOB_members_read,
-            .tenant = doubt->tenant,
-            .key = arena_printf(&slot->arena, "%lld/%s", (long long)doubt->tenant, doubt->user),
-            .event_id = "",
-            .trace = doubt->membership,
-            .version = job_type(JOB_members_read)->version,
-            .bulk = doubt->backfill,
-            .payload = pack(slot, &member),
-        };
-    }
-    return slot_add_jobs(slot, jobs, outcome->doubt_count);
-}
-
-/* Access in grace ends by itself: the timer's sequence is the second it ends in. */
-static struct err look_again_later(struct slot *slot, const struct member_outcome *outcome)
-{
-    for (size_t i = 0; i < outcome->change_count; i++) {
-        const struct member_change *change = &outcome->changes[i];
-        if (change->recheck_ms == 0)
-            continue;
-        const struct member member = {"", change->user, "grace ends", false};
-        const struct timer timer = {
-            .kind = JOB_members_recheck,
-            .tenant = change->tenant,
-            .entity =
-                arena_printf(&slot->arena, "%lld/%s", (long long)change->tenant, change->user),
-            .sequence = change->recheck_ms / 1000,
-            .at_ms = change->recheck_ms,
-            .payload = pack(slot, &member),
-        };
-        TRY(timers_set(slot->db, &timer, NULL));
-    }
-    return ERR_NONE;
-}
-
 /* In the transaction that has changed the students. */
 static struct err follow(struct slot *slot, const struct member_outcome *outcome)
 {
-    for (size_t i = 0; i < outcome->change_count; i++) {
-        const struct member_change *change = &outcome->changes[i];
-        if (change->id != 0)
-            log_info("members", "a member's access", LOG_INT("tenant", change->tenant),
-                     LOG_TEXT("user", change->user), LOG_TEXT("change", change->change),
-                     LOG_TEXT("access", change->access), LOG_TEXT("tier", change->tier));
-    }
-    TRY(ask_later(slot, outcome));
-    return look_again_later(slot, outcome);
+    struct member_jobs jobs;
+    TRY(member_follow(slot->db, &slot->arena, outcome, &jobs));
+    return slot_add_jobs(slot, jobs.jobs, jobs.count);
 }
 
 /* --- events ---------------------------------------------------------------------------------- */
@@ -151,8 +89,9 @@ static struct err read_one(struct slot *slot, const void *payload)
     struct member_news news;
     struct err err = members_ask(slot->db, slot->outside, &slot->arena, &question, &news);
     if (err.code == ERR_WHOP_NOT_FOUND && slot->job->attempt >= GONE_AFTER)
-        err = members_say_gone(slot->db, &slot->arena, &question, &news);
-    TRY(err);
+        members_say_gone(&slot->arena, &question, &news);
+    else
+        TRY(err);
     return take(slot, &news, 1);
 }
 

@@ -154,6 +154,7 @@ static void read_noted(struct pg *pg, struct arena *arena, const struct member_n
         const char *user = pg_get(pg, i, 1);
         const char *was_user = pg_get(pg, i, 2);
         bool is_changed = pg_get_flag(pg, i, 3);
+        out->changed_count += is_changed;
         put_about(about, told, user, is_changed);
         if (strcmp(user, was_user) != 0)
             put_about(about, told, was_user, is_changed);

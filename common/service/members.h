@@ -1,7 +1,7 @@
 #ifndef WHOPLINE_MEMBERS_H
 #define WHOPLINE_MEMBERS_H
 /* The register of members: what memberships are told to be, and what follows for the people who
- * hold them. The rules are SQL (schema/sql/010_members.sql), where they hold for whoever touches
+ * hold them. The rules are SQL (schema/sql/013_members.sql), where they hold for whoever touches
  * the tables.
  *
  * Blocking; the connection's thread; errors are those of io/pg. Every verb is part of a transaction
@@ -54,6 +54,7 @@ struct member_outcome {
     size_t change_count;
     struct member_doubt *doubts;
     size_t doubt_count;
+    size_t changed_count; /* tellings that changed what was known of their membership */
 };
 
 /* Takes down what is told, and works out what follows for the students. actor: who is behind it. */

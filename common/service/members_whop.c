@@ -21,20 +21,28 @@ static bool is_known(const char *status)
     return false;
 }
 
+struct err members_complete(struct whop *whop, struct event *event, bool *out)
+{
+    struct whop_access access;
+    *out = is_known(event->status);
+    if (*out || text_is_empty(event->user) || text_is_empty(event->product))
+        return ERR_NONE;
+    TRY(whop_get_access(whop, event->user, event->product, &access));
+    event->valid = access.has_access ? "true" : "false";
+    *out = true;
+    return ERR_NONE;
+}
+
 static struct err read_both(struct whop *whop, const struct member_question *question,
                             int64_t asked_ms, struct event *out)
 {
     struct whop_membership membership;
-    struct whop_access access;
+    bool complete;
     TRY(whop_get_membership(whop, question->membership, &membership));
     whop_news_of_membership(&membership, asked_ms, whop->arena, out);
     if (text_is_empty(out->user))
         out->user = question->user;
-    if (is_known(out->status) || text_is_empty(out->user) || text_is_empty(out->product))
-        return ERR_NONE;
-    TRY(whop_get_access(whop, out->user, out->product, &access));
-    out->valid = access.has_access ? "true" : "false";
-    return ERR_NONE;
+    return members_complete(whop, out, &complete);
 }
 
 static struct member_news news_of(const struct member_question *question, enum member_source source,
@@ -55,20 +63,19 @@ struct err members_ask(struct pg *pg, struct outside *outside, struct arena *are
     struct tenant_whop client;
     struct event *event = arena_alloc(arena, sizeof *event);
     int64_t asked_ms;
+    *out = (struct member_news){0};
     TRY(now_ms(pg, &asked_ms));
+    *out = news_of(question, MEMBER_READ, event, asked_ms);
     TRY(tenant_whop_open(&client, pg, outside, arena, question->tenant, CREDENTIAL_FOR_WORK));
     client.whop.bulk = question->bulk;
-    TRY(tenant_whop_close(&client, read_both(&client.whop, question, asked_ms, event)));
-    *out = news_of(question, MEMBER_READ, event, asked_ms);
-    return ERR_NONE;
+    return tenant_whop_close(&client, read_both(&client.whop, question, asked_ms, event));
 }
 
-struct err members_say_gone(struct pg *pg, struct arena *arena,
-                            const struct member_question *question, struct member_news *out)
+void members_say_gone(struct arena *arena, const struct member_question *question,
+                      struct member_news *out)
 {
     struct event *event = arena_alloc(arena, sizeof *event);
-    int64_t asked_ms;
-    TRY(now_ms(pg, &asked_ms));
+    int64_t asked_ms = out->asked_ms;
     payload_init(PAYLOAD_event, event);
     event->id = arena_printf(arena, "api/%s", question->membership);
     event->kind = "membership.gone";
@@ -77,5 +84,4 @@ struct err members_say_gone(struct pg *pg, struct arena *arena,
     event->received_ms = event->occurred_ms = asked_ms;
     event->occurred_known = true;
     *out = news_of(question, MEMBER_GONE, event, asked_ms);
-    return ERR_NONE;
 }

@@ -13,16 +13,22 @@ struct member_question {
     bool backfill;
 };
 
-/* *out, in the arena, is for members_note. That Whop does not know the membership is an answer,
+/* *out, in the arena, is for members_note. Also after an error *out says when Whop was asked, if it
+ * was. That Whop does not know the membership is an answer,
  * too: WHOP_NOT_FOUND is for the caller to wait a while before he believes it (members_say_gone).
  *
  * Where Whop's answer belongs to a status nobody knows, the user's access to the product is asked
  * for as well. */
 MUST_CHECK struct err members_ask(struct pg *pg, struct outside *outside, struct arena *arena,
                                   const struct member_question *question, struct member_news *out);
-/* Whop knows of no such membership, and has had its time. */
-MUST_CHECK struct err members_say_gone(struct pg *pg, struct arena *arena,
-                                       const struct member_question *question,
-                                       struct member_news *out);
+/* Whop knows of no such membership, and has had its time. *out: as members_ask has left it, for
+ * what has been told since then stands. */
+void members_say_gone(struct arena *arena, const struct member_question *question,
+                      struct member_news *out);
+
+/* For whoever reads lists: where the status is one nobody knows, asks for the access and says it in
+ * event->valid. False in *out: there is nothing to go by. whop: open; the texts are in its arena.
+ */
+MUST_CHECK struct err members_complete(struct whop *whop, struct event *event, bool *out);
 
 #endif

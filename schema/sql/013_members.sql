@@ -329,10 +329,11 @@ BEGIN
     IF wants_read THEN
         m.read_wanted_at := whopline_now();
     END IF;
-    is_changed := (m.status, m.claim, m.whop_user_id, m.whop_plan_id, m.whop_product_id, m.period_end,
-                   m.cancel_at_period_end) IS DISTINCT FROM
-        (old.status, old.claim, old.whop_user_id, old.whop_plan_id, old.whop_product_id, old.period_end,
-         old.cancel_at_period_end);
+    -- That Whop's answer has no claim beside the status, as events have, is no news.
+    is_changed := (m.status, membership_gives(m.status, m.claim), m.whop_user_id, m.whop_plan_id, m.whop_product_id,
+                   m.period_end, m.cancel_at_period_end) IS DISTINCT FROM
+        (old.status, membership_gives(old.status, old.claim), old.whop_user_id, old.whop_plan_id, old.whop_product_id,
+         old.period_end, old.cancel_at_period_end);
     IF m IS DISTINCT FROM old THEN
         UPDATE memberships SET whop_user_id = m.whop_user_id, user_at = m.user_at, whop_plan_id = m.whop_plan_id,
             plan_at = m.plan_at, whop_product_id = m.whop_product_id, product_at = m.product_at, status = m.status,
