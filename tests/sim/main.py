@@ -9,6 +9,7 @@ import signal
 import sys
 
 from control import Control
+from mail import Mail
 from record import Record
 from script import Script
 from server import Server
@@ -18,7 +19,7 @@ from whop import Whop
 
 def build(company):
     record, script = Record(), Script()
-    worlds = [Whop(record, company), Things(record)]
+    worlds = [Whop(record, company), Things(record), Mail(record)]
     return Server(record, script, worlds, Control(record, script, worlds))
 
 
