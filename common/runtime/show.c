@@ -35,11 +35,13 @@ static void look(void *data, struct worker_look *out)
         out->levels.unsettled += loop->unsettled[i].count;
 }
 
-static void show_outside(void *data, struct metric_page *page)
+static void show_more(void *data, struct metric_page *page)
 {
     const struct loop *loop = data;
     if (loop->slots.shared != NULL)
         loop->worker->outside->write(loop, page);
+    if (loop->worker->show != NULL)
+        loop->worker->show(page);
 }
 
 struct err show_start(struct loop *loop)
@@ -49,7 +51,7 @@ struct err show_start(struct loop *loop)
                                                      .program = loop->worker->name,
                                                      .queue = &loop->queue,
                                                      .look = look,
-                                                     .more = show_outside,
+                                                     .more = show_more,
                                                      .data = loop};
     return worker_telemetry_start(&loop->telemetry, &options);
 }
