@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "runtime/outside_face.h"
 #include "runtime/worker.h"
+#include "service/mails.h"
 #include "service/members_whop.h"
 #include "service/timers.h"
 
@@ -81,6 +82,7 @@ static struct err follow(struct slot *slot, const struct member_outcome *outcome
                      LOG_TEXT("user", change->user), LOG_TEXT("change", change->change),
                      LOG_TEXT("access", change->access), LOG_TEXT("tier", change->tier));
     }
+    TRY(mails_follow(slot->db, &slot->arena, outcome));
     TRY(ask_later(slot, outcome));
     return look_again_later(slot, outcome);
 }
@@ -124,6 +126,7 @@ static struct err bills(struct slot *slot, struct batch_item *items, size_t coun
     size_t told = gather(slot, items, count, &news);
     if (told > 0)
         TRY(members_note_bills(slot->db, &slot->arena, news, told, ACTOR, &outcome));
+    TRY(mails_follow_bills(slot->db, &slot->arena, news, told));
     TRY(follow(slot, &outcome));
     return slot_commit_batch(slot, items, count);
 }
