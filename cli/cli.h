@@ -53,6 +53,7 @@ extern const struct cli_command command_orders;
 extern const struct cli_command command_config;
 extern const struct cli_command command_tenants;
 extern const struct cli_command command_limits;
+extern const struct cli_command command_mail;
 
 /* Prints the error and returns the exit status that goes with it. */
 int cli_fail(const struct err *err);
