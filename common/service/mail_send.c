@@ -376,8 +376,8 @@ static struct err end_unsent(const struct mail_work *work, const struct looked *
         return ERR_NONE;
     }
     if (there && was == OUTBOUND_UNKNOWN)
-        ending->reason =
-            arena_printf(work->arena, "%s; an earlier try may have arrived", ending->reason);
+        ending->reason = arena_printf(work->arena, "%s%san earlier try may have arrived",
+                                      ending->reason, text_is_empty(ending->reason) ? "" : "; ");
     return end_row(work, ending, "");
 }
 
