@@ -6,6 +6,7 @@
  * same transaction. Where events contradict each other, Whop is asked. */
 #include "runtime/outside_face.h"
 #include "runtime/worker.h"
+#include "service/mails.h"
 #include "service/member_follow.h"
 #include "service/members_whop.h"
 
@@ -62,6 +63,7 @@ static struct err bills(struct slot *slot, struct batch_item *items, size_t coun
     size_t told = gather(slot, items, count, &news);
     if (told > 0)
         TRY(members_note_bills(slot->db, &slot->arena, news, told, ACTOR, &outcome));
+    TRY(mails_follow_bills(slot->db, &slot->arena, news, told));
     TRY(follow(slot, &outcome));
     return slot_commit_batch(slot, items, count);
 }

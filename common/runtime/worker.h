@@ -11,6 +11,8 @@
  *
  * From its reading to its settlement a job is held: BEAT prolongs its lease. A verdict that Redis
  * has not answered for is sent again. */
+#include "base/metric.h"
+#include "runtime/process.h"
 #include "runtime/slot.h"
 
 struct handler {
@@ -37,6 +39,8 @@ struct worker {
     const struct outside_face *outside;
     /* What it shows of itself on /metrics, counted by handlers in slot->figures; may be NULL. */
     const struct figures_list *figures;
+    process_check *check; /* of its own settings, telemetry_check included; may be NULL */
+    void (*show)(struct metric_page *page); /* figures of its own; loop thread; may be NULL */
 };
 
 /* The whole of main(). */

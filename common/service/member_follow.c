@@ -1,6 +1,7 @@
 #include "service/member_follow.h"
 
 #include "base/log.h"
+#include "service/mails.h"
 #include "service/timers.h"
 
 static struct span pack(struct arena *arena, const struct member *member)
@@ -71,6 +72,7 @@ struct err member_follow(struct pg *pg, struct arena *arena, const struct member
                      LOG_TEXT("user", change->user), LOG_TEXT("change", change->change),
                      LOG_TEXT("access", change->access), LOG_TEXT("tier", change->tier));
     }
+    TRY(mails_follow(pg, arena, outcome));
     ask_later(arena, outcome, out);
     return look_again_later(pg, arena, outcome);
 }

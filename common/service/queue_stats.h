@@ -23,7 +23,7 @@ struct redis_stats {
     int64_t events_dead;
 };
 
-/* How credits stand (schema/sql/009_credit_figures.sql). */
+/* How credits stand (schema/sql/012_credit_figures.sql). */
 struct credits_stats {
     int64_t review_open;      /* payments that wait for a person */
     int64_t review_oldest_ms; /* 0: there is none */

@@ -45,6 +45,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 #define FIELD_OF_books(type, member)
 #define FIELD_OF_member(type, member)
 #define FIELD_OF_product(type, member)
+#define FIELD_OF_mail(type, member)
 #define PAYLOAD_END(payload)
 #define JOB(name, kind, payload, queue, run_max, max_attempts, max_run_ms, life)
 #include "jobs.def"

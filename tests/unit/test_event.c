@@ -210,6 +210,7 @@ static void compare(const char *name, const struct event *got, const struct even
 #define FIELD_OF_books(type, member)
 #define FIELD_OF_member(type, member)
 #define FIELD_OF_product(type, member)
+#define FIELD_OF_mail(type, member)
 #define PAYLOAD_END(payload)
 #define JOB(name, kind, payload, queue, run_max, max_attempts, max_run_ms, life)
 #include "jobs.def"
