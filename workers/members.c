@@ -114,6 +114,23 @@ static size_t gather(struct slot *slot, struct batch_item *items, size_t count,
     return used;
 }
 
+/* Whoever has done them may have died before Redis could show what became of the students. */
+static void show_again(struct slot *slot, const struct batch_item *items, size_t count)
+{
+    struct pg_array tenants;
+    struct pg_array memberships;
+    pg_array_init(&tenants, PG_ELEMENT_BIGINT);
+    pg_array_init(&memberships, PG_ELEMENT_TEXT);
+    for (size_t i = 0; i < count; i++) {
+        const struct event *event = items[i].payload;
+        pg_array_add_integer(&tenants, items[i].job->tenant);
+        pg_array_add_text(&memberships, event->membership);
+    }
+    access_renew(slot->db, slot->outside, &slot->arena, &tenants, &memberships);
+    pg_array_close(&tenants);
+    pg_array_close(&memberships);
+}
+
 static struct err memberships(struct slot *slot, struct batch_item *items, size_t count)
 {
     struct member_news *news;
@@ -333,8 +350,8 @@ static struct err sweep(struct slot *slot, const void *payload)
 }
 
 static const struct handler handlers[] = {
-    {JOB_members_membership, .handle_batch = memberships},
-    {JOB_members_bill, .handle_batch = bills},
+    {JOB_members_membership, .handle_batch = memberships, .handle_skipped = show_again},
+    {JOB_members_bill, .handle_batch = bills, .handle_skipped = show_again},
     {JOB_members_read, .handle = read_one},
     {JOB_members_recheck, .handle = recheck},
     {JOB_members_ask, .handle = ask},

@@ -175,6 +175,47 @@ void access_include(struct arena *arena, struct member_outcome *outcome, int64_t
     outcome->change_count = count + 1;
 }
 
+/* Their rows are locked from here on, so that nobody changes them between hiding and COMMIT. */
+static struct err lock_holders(struct pg *pg, struct arena *arena, struct pg_array *tenants,
+                               struct pg_array *memberships, struct member_outcome *out)
+{
+    TRY(PG_EXEC(pg,
+                "SELECT s.tenant_id, s.whop_user_id FROM students s"
+                " WHERE (s.tenant_id, s.whop_user_id) IN ("
+                "  SELECT m.tenant_id, m.whop_user_id"
+                "  FROM unnest($1::bigint[], $2::text[]) AS w(tenant, membership)"
+                "  JOIN memberships m ON m.tenant_id = w.tenant"
+                "   AND m.whop_membership_id = w.membership)"
+                " ORDER BY s.tenant_id, s.whop_user_id COLLATE \"C\" FOR NO KEY UPDATE",
+                pg_array_param(tenants), pg_array_param(memberships)));
+    for (size_t i = 0; i < pg_rows(pg); i++)
+        access_include(arena, out, pg_get_integer(pg, i, 0), arena_strdup(arena, pg_get(pg, i, 1)));
+    return ERR_NONE;
+}
+
+static struct err renew(struct pg *pg, struct outside *outside, struct arena *arena,
+                        struct pg_array *tenants, struct pg_array *memberships,
+                        struct member_outcome *out)
+{
+    TRY(pg_begin(pg));
+    TRY(lock_holders(pg, arena, tenants, memberships, out));
+    TRY(access_hide(pg, outside, arena, out));
+    return pg_commit(pg);
+}
+
+void access_renew(struct pg *pg, struct outside *outside, struct arena *arena,
+                  struct pg_array *tenants, struct pg_array *memberships)
+{
+    struct member_outcome outcome = {0};
+    struct err err = renew(pg, outside, arena, tenants, memberships, &outcome);
+    pg_rollback(pg);
+    if (err_failed(&err))
+        log_warning("access", "students could not be shown again",
+                    LOG_TEXT("error", err_text(&err)));
+    else
+        access_show(pg, outside, arena, &outcome);
+}
+
 /* --- asking ---------------------------------------------------------------------------------- */
 
 struct err access_answered(struct pg *pg, int64_t tenant, const char *id, int64_t asked_ms)

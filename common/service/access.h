@@ -24,6 +24,10 @@ MUST_CHECK struct err access_hide(struct pg *pg, struct outside *outside, struct
 /* After COMMIT. What cannot be shown is asked for. */
 void access_show(struct pg *pg, struct outside *outside, struct arena *arena,
                  const struct member_outcome *outcome);
+/* Hides and shows, as they are, those who hold these memberships (bigint[], text[]); in a
+ * transaction of its own. What cannot be shown is asked for. */
+void access_renew(struct pg *pg, struct outside *outside, struct arena *arena,
+                  struct pg_array *tenants, struct pg_array *memberships);
 /* A student of whom there may be nothing to tell but that it is so: is hidden and shown with the
  * others of the outcome. His row must be locked, or not be there. */
 void access_include(struct arena *arena, struct member_outcome *outcome, int64_t tenant,

@@ -318,8 +318,8 @@ def test_S11_whoever_dies_wherever(watched, point):
         doomed.wait_exit()
     watched.stack.start("members")
     watched.rest()
-    watched.stack.eventually(lambda: is_revoked(watched))
-    assert watched.changes() == ["gained", "lost"]
+    watched.stack.eventually(lambda: (shown(watched.stack) or {}).get("has_access") is False)
+    assert is_revoked(watched) and watched.changes() == ["gained", "lost"]
 
 
 def test_S11_an_older_answer_that_comes_last_is_not_shown(watched):
