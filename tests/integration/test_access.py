@@ -284,10 +284,13 @@ class Watch:
             time.sleep(0.005)
 
     def end(self):
-        self.over = True
-        self.thread.join()
-        self.link.close()
-        assert self.wrong == [] and self.looks > 0
+        try:
+            self.stack.eventually(lambda: self.looks > 20)
+        finally:
+            self.over = True
+            self.thread.join()
+            self.link.close()
+        assert self.wrong == []
 
 
 @pytest.fixture
