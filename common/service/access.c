@@ -23,6 +23,7 @@ static struct err make_keys(struct pg *pg, const struct outside *outside, struct
 {
     char prefix[KEY_MAX];
     struct pg_array tenants;
+    *out = arena_zalloc(arena, outcome->change_count * sizeof **out);
     pg_array_init(&tenants, PG_ELEMENT_BIGINT);
     for (size_t i = 0; i < outcome->change_count; i++)
         pg_array_add_integer(&tenants, outcome->changes[i].tenant);
@@ -36,7 +37,6 @@ static struct err make_keys(struct pg *pg, const struct outside *outside, struct
     if (pg_rows(pg) != outcome->change_count)
         return err_make(ERR_PG_FAILED, "a student without a tenant");
     key_access_prefix(outside->config->stream_prefix, prefix);
-    *out = arena_alloc(arena, outcome->change_count * sizeof **out);
     for (size_t i = 0; i < outcome->change_count; i++)
         (*out)[i] =
             arena_printf(arena, "%s%s:%s", prefix, pg_get(pg, i, 0), outcome->changes[i].user);
