@@ -52,6 +52,7 @@ extern const struct cli_command command_outbound;
 extern const struct cli_command command_orders;
 extern const struct cli_command command_config;
 extern const struct cli_command command_tenants;
+extern const struct cli_command command_members;
 extern const struct cli_command command_limits;
 extern const struct cli_command command_members;
 extern const struct cli_command command_mail;

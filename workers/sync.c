@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "runtime/outside_face.h"
 #include "runtime/worker.h"
+#include "service/access.h"
 #include "service/member_follow.h"
 #include "service/member_runs.h"
 #include "service/permissions.h"
@@ -339,11 +340,20 @@ static struct err members_full(struct slot *slot, const void *payload)
     return start_members(slot, "full");
 }
 
-static struct err follow(struct slot *slot, const struct member_outcome *outcome)
+static struct err follow(struct slot *slot, struct member_outcome *outcome)
 {
     struct member_jobs jobs;
-    TRY(member_follow(slot->db, &slot->arena, outcome, &jobs));
+    TRY(member_follow(slot->db, slot->outside, &slot->arena, outcome, &jobs));
     return slot_add_jobs(slot, jobs.jobs, jobs.count);
+}
+
+/* Ends the job, and shows applications what became of the members. */
+static struct err end_and_show(struct slot *slot, const struct member_outcome *outcome,
+                               const char *reason)
+{
+    TRY(slot_commit(slot, JOB_STATE_DONE, reason));
+    access_show(slot->db, slot->outside, &slot->arena, outcome);
+    return ERR_NONE;
 }
 
 static struct err read_products(struct slot *slot, const struct member_page_result *result)
@@ -372,7 +382,7 @@ static struct err members_page(struct slot *slot, const void *payload)
     if (result.more || result.sweep)
         TRY(add_page(slot, result.more ? JOB_sync_members_page : JOB_sync_members_absent,
                      books->run, books->page + 1));
-    return slot_commit(slot, JOB_STATE_DONE, "");
+    return end_and_show(slot, &result.outcome, "");
 }
 
 static struct err members_absent(struct slot *slot, const void *payload)
@@ -424,7 +434,7 @@ static struct err member_alone(struct slot *slot, const void *payload)
     TRY(follow(slot, &outcome));
     if (gone && outcome.changed_count > 0)
         TRY(member_runs_count_gone(slot->db, member->run));
-    return slot_commit(slot, JOB_STATE_DONE, gone ? "not_known_at_whop" : "");
+    return end_and_show(slot, &outcome, gone ? "not_known_at_whop" : "");
 }
 
 /* What is known of it stays where it cannot be read. */

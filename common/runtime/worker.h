@@ -23,6 +23,9 @@ struct handler {
      * until the culprit is alone. */
     struct err (*handle)(struct slot *slot, const void *payload);
     struct err (*handle_batch)(struct slot *slot, struct batch_item *items, size_t count);
+    /* May be NULL. Of a batch, those that somebody has done already, who may have died before he
+     * told others than the database. No transaction is open, and none is to be left. */
+    void (*handle_skipped)(struct slot *slot, const struct batch_item *items, size_t count);
 };
 
 struct outside_face; /* runtime/outside_face.h */

@@ -1,6 +1,7 @@
 #include "service/member_follow.h"
 
 #include "base/log.h"
+#include "service/access.h"
 #include "service/mails.h"
 #include "service/timers.h"
 
@@ -62,8 +63,8 @@ static struct err look_again_later(struct pg *pg, struct arena *arena,
     return ERR_NONE;
 }
 
-struct err member_follow(struct pg *pg, struct arena *arena, const struct member_outcome *outcome,
-                         struct member_jobs *out)
+struct err member_follow(struct pg *pg, struct outside *outside, struct arena *arena,
+                         struct member_outcome *outcome, struct member_jobs *out)
 {
     for (size_t i = 0; i < outcome->change_count; i++) {
         const struct member_change *change = &outcome->changes[i];
@@ -74,5 +75,6 @@ struct err member_follow(struct pg *pg, struct arena *arena, const struct member
     }
     TRY(mails_follow(pg, arena, outcome));
     ask_later(arena, outcome, out);
-    return look_again_later(pg, arena, outcome);
+    TRY(look_again_later(pg, arena, outcome));
+    return access_hide(pg, outside, arena, outcome);
 }

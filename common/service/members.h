@@ -7,6 +7,7 @@
  * Blocking; the connection's thread; errors are those of io/pg. Every verb is part of a transaction
  * that the caller has begun, in which rows stay locked: students first, then memberships. */
 #include "base/arena.h"
+#include "base/random.h"
 #include "codec/job.h"
 #include "codec/whop.h"
 #include "io/pg.h"
@@ -54,7 +55,8 @@ struct member_outcome {
     size_t change_count;
     struct member_doubt *doubts;
     size_t doubt_count;
-    size_t changed_count; /* tellings that changed what was known of their membership */
+    size_t changed_count;        /* tellings that changed what was known of their membership */
+    char hidden[UUID_TEXT_SIZE]; /* service/access: by which they are hidden in Redis */
 };
 
 /* Takes down what is told, and works out what follows for the students. actor: who is behind it. */

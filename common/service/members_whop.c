@@ -2,6 +2,8 @@
 
 #include "service/whop_news.h"
 
+enum { USER_PAGES_MAX = 20 }; /* of one user: far more memberships than anybody has */
+
 /* By the clock that all workers share. */
 static struct err now_ms(struct pg *pg, int64_t *out)
 {
@@ -40,6 +42,9 @@ static struct err read_both(struct whop *whop, const struct member_question *que
     bool complete;
     TRY(whop_get_membership(whop, question->membership, &membership));
     whop_news_of_membership(&membership, asked_ms, whop->arena, out);
+    /* With an app's key any company's membership can be read. */
+    if (question->stranger && strcmp(membership.company, whop->company) != 0)
+        return err_make(ERR_WHOP_NOT_FOUND, "the membership is not one of this company");
     if (text_is_empty(out->user))
         out->user = question->user;
     return members_complete(whop, out, &complete);
@@ -69,6 +74,57 @@ struct err members_ask(struct pg *pg, struct outside *outside, struct arena *are
     TRY(tenant_whop_open(&client, pg, outside, arena, question->tenant, CREDENTIAL_FOR_WORK));
     client.whop.bulk = question->bulk;
     return tenant_whop_close(&client, read_both(&client.whop, question, asked_ms, event));
+}
+
+/* --- all of a user's ------------------------------------------------------------------------- */
+
+/* Takes what the page has of the user: a filter that is not heeded must not mix people up. */
+static struct err take_page(struct whop *whop, const struct member_question *question,
+                            int64_t asked_ms, const struct whop_page *page,
+                            struct member_answers *out)
+{
+    const struct whop_membership *memberships = page->items;
+    struct member_news *all = arena_alloc(whop->arena, (out->count + page->count) * sizeof *all);
+    if (out->count > 0)
+        memcpy(all, out->news, out->count * sizeof *all);
+    out->news = all;
+    for (size_t i = 0; i < page->count; i++) {
+        struct event *event = arena_alloc(whop->arena, sizeof *event);
+        bool known;
+        if (strcmp(memberships[i].user, question->user) != 0)
+            continue;
+        whop_news_of_membership(&memberships[i], asked_ms, whop->arena, event);
+        TRY(members_complete(whop, event, &known));
+        all[out->count++] = news_of(question, MEMBER_READ, event, asked_ms);
+    }
+    return ERR_NONE;
+}
+
+static struct err read_pages(struct whop *whop, const struct member_question *question,
+                             struct member_answers *out)
+{
+    const struct whop_filter filters[] = {{"user_ids[]", question->user}};
+    struct whop_list list;
+    struct whop_page page;
+    size_t pages = 0;
+    whop_list(&list, whop, WHOP_OPERATION_memberships_list, filters, ARRAY_LEN(filters), "");
+    do {
+        TRY(whop_next_page(&list, &page));
+        TRY(take_page(whop, question, out->asked_ms, &page, out));
+    } while (page.more && ++pages < USER_PAGES_MAX);
+    out->complete = !page.more;
+    return ERR_NONE;
+}
+
+struct err members_ask_user(struct pg *pg, struct outside *outside, struct arena *arena,
+                            const struct member_question *question, struct member_answers *out)
+{
+    struct tenant_whop client;
+    *out = (struct member_answers){0};
+    TRY(now_ms(pg, &out->asked_ms));
+    TRY(tenant_whop_open(&client, pg, outside, arena, question->tenant, CREDENTIAL_FOR_WORK));
+    client.whop.bulk = question->bulk;
+    return tenant_whop_close(&client, read_pages(&client.whop, question, out));
 }
 
 void members_say_gone(struct arena *arena, const struct member_question *question,

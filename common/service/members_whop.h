@@ -11,6 +11,7 @@ struct member_question {
     const char *user; /* who is said to hold it; "" if nobody has said */
     bool bulk;        /* goes behind what events ask */
     bool backfill;
+    bool stranger; /* nothing says yet that it is this company's: another's is WHOP_NOT_FOUND */
 };
 
 /* *out, in the arena, is for members_note. Also after an error *out says when Whop was asked, if it
@@ -30,5 +31,17 @@ void members_say_gone(struct arena *arena, const struct member_question *questio
  * event->valid. False in *out: there is nothing to go by. whop: open; the texts are in its arena.
  */
 MUST_CHECK struct err members_complete(struct whop *whop, struct event *event, bool *out);
+
+/* What Whop lists of a user, in the arena. */
+struct member_answers {
+    struct member_news *news;
+    size_t count;
+    int64_t asked_ms; /* by the database's clock */
+    bool complete;    /* false: there were too many pages */
+};
+/* All memberships of question->user in the tenant's company, for members_note. */
+MUST_CHECK struct err members_ask_user(struct pg *pg, struct outside *outside, struct arena *arena,
+                                       const struct member_question *question,
+                                       struct member_answers *out);
 
 #endif
