@@ -52,7 +52,10 @@ extern const struct cli_command command_outbound;
 extern const struct cli_command command_orders;
 extern const struct cli_command command_config;
 extern const struct cli_command command_tenants;
+extern const struct cli_command command_members;
 extern const struct cli_command command_limits;
+extern const struct cli_command command_members;
+extern const struct cli_command command_mail;
 
 /* Prints the error and returns the exit status that goes with it. */
 int cli_fail(const struct err *err);

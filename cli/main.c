@@ -12,10 +12,11 @@
 #endif
 
 static const struct cli_command *const commands[] = {
-    &command_status,  &command_events,   &command_trace,  &command_credits, &command_orders,
-    &command_tenants, &command_jobs,     &command_queue,  &command_workers, &command_schedules,
-    &command_limits,  &command_outbound, &command_fsck,   &command_rebuild, &command_audit,
-    &command_send,    &command_migrate,  &command_sample, &command_config,
+    &command_status,  &command_events,    &command_trace,   &command_credits,  &command_orders,
+    &command_members, &command_mail,      &command_tenants, &command_jobs,     &command_queue,
+    &command_workers, &command_schedules, &command_limits,  &command_outbound, &command_fsck,
+    &command_rebuild, &command_audit,     &command_send,    &command_migrate,  &command_sample,
+    &command_config,
 };
 
 static const struct cli_command *find_command(const char *name)

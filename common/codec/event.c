@@ -389,11 +389,16 @@ static void read_amounts(const struct reading *reading, const struct data *data)
     event->refunded = read_money(reading, data->at[DATA_refunded_amount], &same);
 }
 
-static void read_email(const struct reading *reading, const struct data *data)
+static void read_person(const struct reading *reading, const struct data *data)
 {
+    static const char *const members[] = {"email", "username", "name"};
+    const struct json_value *values[ARRAY_LEN(members)] = {NULL};
     struct event *event = reading->event;
     if (json_is_object(data->at[DATA_user]))
-        event->email = event_hint(reading, event_member(reading, data->at[DATA_user], "email"));
+        event_pick(reading, data->at[DATA_user], members, ARRAY_LEN(members), values);
+    event->email = event_hint(reading, values[0]);
+    event->username = event_hint(reading, values[1]);
+    event->name = event_hint(reading, values[2]);
     event->email = event_either(event->email, event_hint(reading, data->at[DATA_customer_email]));
     event->email = event_either(event->email, event_hint(reading, data->at[DATA_email]));
 }
@@ -407,6 +412,19 @@ static void read_metadata(const struct reading *reading, const struct json_value
     event->pack_id = event_either(event_hint(reading, values[0]), event_hint(reading, values[1]));
     event->order_id = event_hint(reading, values[2]);
     event->credits_claimed = event_hint(reading, values[3]);
+}
+
+/* A membership's period; expires_at is how older generations call its end. */
+static void read_period(const struct reading *reading, const struct data *data)
+{
+    static const enum data_member ends[] = {DATA_renewal_period_end, DATA_current_period_end,
+                                            DATA_expires_at};
+    struct event *event = reading->event;
+    event->valid = event_text(reading, data->at[DATA_valid]);
+    event->cancels = event_text(reading, data->at[DATA_cancel_at_period_end]);
+    event_time(reading, data->at[DATA_renewal_period_start], &event->period_start_ms);
+    for (size_t i = 0; i < ARRAY_LEN(ends) && event->period_end_ms == 0; i++)
+        event_time(reading, data->at[ends[i]], &event->period_end_ms);
 }
 
 static void read_details(const struct reading *reading, const struct data *data)
@@ -423,7 +441,7 @@ static void read_details(const struct reading *reading, const struct data *data)
     event->substatus = event_text(reading, data->at[DATA_substatus]);
     event->billing_reason = event_text(reading, data->at[DATA_billing_reason]);
     read_amounts(reading, data);
-    read_email(reading, data);
+    read_person(reading, data);
     read_metadata(reading, data->at[DATA_metadata]);
 }
 
@@ -443,6 +461,8 @@ static void read_body(const struct reading *reading, const struct json_value *ro
     read_entities(reading, &data, &payment, family_of(reading->event->kind));
     read_chat(reading, &data);
     read_details(reading, &data);
+    if (family_of(reading->event->kind) == FAMILY_MEMBERSHIP)
+        read_period(reading, &data);
 }
 
 void event_normalise(const struct event_source *source, struct arena *arena, struct event *out)

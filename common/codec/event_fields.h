@@ -59,7 +59,13 @@ struct reading {
     X(refunded_at)                                                                                 \
     X(last_payment_attempt)                                                                        \
     X(last_payment_attempt_at)                                                                     \
-    X(provider_created_at)
+    X(provider_created_at)                                                                         \
+    X(valid)                                                                                       \
+    X(cancel_at_period_end)                                                                        \
+    X(renewal_period_start)                                                                        \
+    X(renewal_period_end)                                                                          \
+    X(current_period_end)                                                                          \
+    X(expires_at)
 
 enum data_member {
 #define X(name) DATA_##name,

@@ -197,6 +197,9 @@ static void write_pg(const struct pg_stats *stats, struct metric_page *page)
     for (size_t i = 0; i < QUEUE_COUNT; i++)
         metric_put(page, METRIC_queue_paused, stats->queue_paused[i] ? 1 : 0, stream_text(i), NULL);
     write_credits(&stats->credits, page);
+    metric_put(page, METRIC_reconcile_drift_total, stats->drift_new, "new", NULL);
+    metric_put(page, METRIC_reconcile_drift_total, stats->drift_changed, "changed", NULL);
+    metric_put(page, METRIC_reconcile_drift_total, stats->drift_gone, "gone", NULL);
     metric_begin(page, METRIC_last_event_seconds);
     if (stats->last_event_ms >= 0)
         metric_put_ms(page, METRIC_last_event_seconds, stats->last_event_ms, NULL);

@@ -148,6 +148,8 @@ struct batch {
     struct batch_item items[RUN_JOBS_MAX];
     struct run_job *jobs[RUN_JOBS_MAX];
     size_t count;
+    struct batch_item skipped[RUN_JOBS_MAX]; /* what somebody else has done */
+    size_t skipped_count;
 };
 
 /* Opens the transaction and keeps what is still to be done; what another run has done is judged. */
@@ -166,6 +168,7 @@ static struct err claim(struct slot_thread *thread, struct batch *batch)
     for (size_t i = 0; i < batch->count; i++) {
         if (!mine[i]) {
             judge_job(thread, batch->jobs[i], err_make(ERR_ALREADY_DONE, "already_done"));
+            batch->skipped[batch->skipped_count++] = batch->items[i];
             continue;
         }
         batch->items[kept] = batch->items[i];
@@ -197,6 +200,8 @@ static void run_part(struct slot_thread *thread, const struct batch *whole, size
     if (!err_failed(&err) && part->count > 0)
         err = thread->run.handler->handle_batch(slot, part->items, part->count);
     pg_rollback(slot->db);
+    if (part->skipped_count > 0 && thread->run.handler->handle_skipped != NULL)
+        thread->run.handler->handle_skipped(slot, part->skipped, part->skipped_count);
     err = end(thread, err);
     slots_count(thread);
     relay_added(thread);

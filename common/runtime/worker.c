@@ -119,8 +119,9 @@ static struct err open_all(struct loop *loop)
 int worker_main(int argc, char **argv, const struct worker *worker)
 {
     struct loop *loop = mem_zalloc(sizeof *loop);
-    int status = process_start(&loop->process, argc, argv, worker->name, worker->purpose,
-                               CONFIG_WORKER, telemetry_check);
+    int status =
+        process_start(&loop->process, argc, argv, worker->name, worker->purpose, CONFIG_WORKER,
+                      worker->check != NULL ? worker->check : telemetry_check);
     if (status != PROCESS_GO) {
         free(loop);
         return status;

@@ -11,6 +11,8 @@
  *
  * From its reading to its settlement a job is held: BEAT prolongs its lease. A verdict that Redis
  * has not answered for is sent again. */
+#include "base/metric.h"
+#include "runtime/process.h"
 #include "runtime/slot.h"
 
 struct handler {
@@ -21,6 +23,9 @@ struct handler {
      * until the culprit is alone. */
     struct err (*handle)(struct slot *slot, const void *payload);
     struct err (*handle_batch)(struct slot *slot, struct batch_item *items, size_t count);
+    /* May be NULL. Of a batch, those that somebody has done already, who may have died before he
+     * told others than the database. No transaction is open, and none is to be left. */
+    void (*handle_skipped)(struct slot *slot, const struct batch_item *items, size_t count);
 };
 
 struct outside_face; /* runtime/outside_face.h */
@@ -37,6 +42,8 @@ struct worker {
     const struct outside_face *outside;
     /* What it shows of itself on /metrics, counted by handlers in slot->figures; may be NULL. */
     const struct figures_list *figures;
+    process_check *check; /* of its own settings, telemetry_check included; may be NULL */
+    void (*show)(struct metric_page *page); /* figures of its own; loop thread; may be NULL */
 };
 
 /* The whole of main(). */

@@ -56,6 +56,11 @@ void key_worker_prefix(const char *prefix, char out[KEY_MAX])
     write_key(prefix, "worker:", "", out);
 }
 
+void key_access_prefix(const char *prefix, char out[KEY_MAX])
+{
+    write_key(prefix, "access:", "", out);
+}
+
 void key_epoch(const char *prefix, char out[KEY_MAX])
 {
     write_key(prefix, "epoch", "", out);

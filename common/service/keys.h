@@ -12,6 +12,7 @@
  *   <prefix>:{0}:workers         zset: names of worker processes by when they were last heard of,
  * ms <prefix>:{0}:worker:<name>   hash: what that process says of itself; expires
  *   <prefix>:{0}:epoch           random text; gone means that Redis lost its data
+ *   <prefix>:{0}:access:<company>:<user>    what applications may read (service/access.h); expires
  *   <prefix>:{b:<credential>}:<operation>   hash: a budget of calls (service/budget.h); expires */
 #include "base/config.h"
 #include "codec/job.h"
@@ -29,6 +30,7 @@ void key_events_dead(const char *prefix, char out[KEY_MAX]);
 void key_control(const char *prefix, enum queue_name queue, char out[KEY_MAX]); /* ctl:<queue> */
 void key_workers(const char *prefix, char out[KEY_MAX]);
 void key_worker_prefix(const char *prefix, char out[KEY_MAX]); /* ...:worker: */
+void key_access_prefix(const char *prefix, char out[KEY_MAX]); /* ...:access: */
 void key_epoch(const char *prefix, char out[KEY_MAX]);
 /* Credential and operation together at most KEY_BUDGET_MAX bytes. */
 void key_budget(const char *prefix, const char *credential, const char *operation,

@@ -56,7 +56,10 @@ struct outbound_call {
     void (*read_id)(void *data, struct span body, struct buf *remote_id);
     /* Of a 429: how long to wait, where no header says so; < 0: not said either. May be NULL. */
     int64_t (*read_wait)(void *data, struct span body);
-    void *data; /* of the three */
+    /* Of a 409: whether it only says that this very call is still running, so that it may be made
+     * again with its key, later; else a person is asked (RESEND, PARK). May be NULL. */
+    bool (*is_running)(void *data, struct span body);
+    void *data; /* of all these */
 };
 
 struct outbound_result {
@@ -81,6 +84,13 @@ struct outbound_result {
 MUST_CHECK struct err outbound_run(struct pg *pg, struct outside *outside,
                                    const struct outbound_call *call, struct outbound_result *out);
 void outbound_result_close(struct outbound_result *result);
+
+/* The call is not wanted any more: nothing is sent again. *was: the state it was in; one that is
+ * DONE or REFUSED stays so, of one that is SENDING the answer may still come. *there: false if it
+ * was never begun. In the caller's transaction. */
+MUST_CHECK struct err outbound_give_up(struct pg *pg, int64_t tenant,
+                                       enum outbound_operation operation, const char *business_key,
+                                       const char *why, enum outbound_state *was, bool *there);
 
 /* Whether a row of that operation says that it made this. */
 MUST_CHECK struct err outbound_is_adopted(struct pg *pg, int64_t tenant,

@@ -10,6 +10,8 @@
 enum {
     RECORD_WAIT_MS = 200, /* between two tries to say what came of a call */
     BUSY_MIN_MS = 50,
+    STATUS_CONFLICT = 409,
+    STATUS_TOO_EARLY = 425,
     BUSY_MAX_MS = 5000, /* its answer may well come sooner than at the very last moment */
 };
 
@@ -188,13 +190,24 @@ static enum outside_ending ending_of(const struct outbound_ending *ending)
     return ending->state == OUTBOUND_DONE ? OUTSIDE_ENDED_DONE : OUTSIDE_ENDED_REFUSED;
 }
 
+/* The status, or 425 (too early) for a conflict with nothing but itself. */
+static int meaning_of(const struct outbound_call *call, const struct http_response *response)
+{
+    bool conflict = response->outcome == HTTP_ANSWERED && response->status == STATUS_CONFLICT;
+    if (conflict && call->is_running != NULL &&
+        call->is_running(call->data, buf_span(&response->body)))
+        return STATUS_TOO_EARLY;
+    return response->outcome == HTTP_ANSWERED ? response->status : 0;
+}
+
 /* What is stored of an answer is what the next run would give its handler. */
 static struct err conclude(struct outbound_run *run, const struct outbound_view *from,
                            struct http_response *response)
 {
     bool answered = response->outcome == HTTP_ANSWERED;
     int status = answered ? response->status : 0;
-    struct outbound_ending ending = outbound_after_call(from, response->outcome, status);
+    struct outbound_ending ending =
+        outbound_after_call(from, response->outcome, meaning_of(run->call, response));
     struct err err = error_of(run, &ending, response);
     if (ending.nothing_happened)
         return give_back(run, from, err, ending.parked, status);

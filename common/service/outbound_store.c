@@ -341,3 +341,27 @@ struct err outbound_is_adopted(struct pg *pg, int64_t tenant, enum outbound_oper
     *out = pg_rows(pg) > 0;
     return ERR_NONE;
 }
+
+/* --- for those who have no run of their own -------------------------------------------------- */
+
+struct err outbound_give_up(struct pg *pg, int64_t tenant, enum outbound_operation operation,
+                            const char *business_key, const char *why, enum outbound_state *was,
+                            bool *there)
+{
+    *was = OUTBOUND_PENDING;
+    TRY(PG_EXEC(pg,
+                "WITH was AS (SELECT id, CASE WHEN state = 'sending'"
+                "   AND sending_until <= whopline_now() THEN 'unknown' ELSE state END AS state"
+                "  FROM outbound WHERE tenant_id = $1 AND operation = $2 AND business_key = $3"
+                "  FOR UPDATE),"
+                " gone AS (UPDATE outbound o SET state = 'refused', parked = NULL, error = $4,"
+                "  finished_at = whopline_now(), updated_at = whopline_now() FROM was"
+                "  WHERE o.id = was.id AND was.state IN ('pending', 'unknown'))"
+                " SELECT state FROM was",
+                pg_integer(tenant), pg_text(outbound_operation_text(operation)),
+                pg_text(business_key), pg_text(why)));
+    *there = pg_rows(pg) > 0;
+    if (*there && !outbound_state_find(pg_get(pg, 0, 0), was))
+        return err_make(ERR_PG_SCHEMA, "a call is in a state nobody knows");
+    return ERR_NONE;
+}

@@ -86,6 +86,8 @@ static const char question[] =
     "  LIMIT $1::bigint) b"
     " UNION ALL SELECT 'tenants', status, count(*) FROM tenants WHERE status <> 'active'"
     " GROUP BY status"
+    " UNION ALL SELECT 'drift', kind, number FROM member_drift,"
+    "  LATERAL (VALUES ('new', added), ('changed', changed), ('gone', gone)) v(kind, number)"
     " UNION ALL SELECT 'held', queue, 1 FROM queue_controls"
     " UNION ALL SELECT 'last_event', '', (extract(epoch FROM whopline_now() - received_at)"
     "  * 1000)::bigint FROM (SELECT max(received_at) AS received_at FROM webhook_events) e"
@@ -153,6 +155,16 @@ static void take_held(struct pg_stats *out, const char *queue)
             out->queue_paused[i] = true;
 }
 
+static void take_drift(struct pg_stats *out, const char *kind, int64_t count)
+{
+    if (strcmp(kind, "new") == 0)
+        out->drift_new = count;
+    else if (strcmp(kind, "changed") == 0)
+        out->drift_changed = count;
+    else
+        out->drift_gone = count;
+}
+
 static void take_row(struct pg_stats *out, const char *what, const char *label, int64_t count)
 {
     if (strcmp(what, "dead") == 0)
@@ -171,6 +183,8 @@ static void take_row(struct pg_stats *out, const char *what, const char *label, 
         out->bulk_waiting = count;
     else if (strcmp(what, "tenants") == 0)
         take_tenants(out, label, count);
+    else if (strcmp(what, "drift") == 0)
+        take_drift(out, label, count);
     else if (strcmp(what, "held") == 0)
         take_held(out, label);
     else if (strcmp(what, "last_event") == 0)

@@ -23,7 +23,7 @@ struct redis_stats {
     int64_t events_dead;
 };
 
-/* How credits stand (schema/sql/009_credit_figures.sql). */
+/* How credits stand (schema/sql/012_credit_figures.sql). */
 struct credits_stats {
     int64_t review_open;      /* payments that wait for a person */
     int64_t review_oldest_ms; /* 0: there is none */
@@ -53,6 +53,9 @@ struct pg_stats {
     int64_t unrelayed;
     int64_t bulk_waiting;
     struct credits_stats credits;
+    int64_t drift_new; /* memberships that Whop's list had told of, not an event */
+    int64_t drift_changed;
+    int64_t drift_gone;
     int64_t last_event_ms; /* age; -1: there never was one */
     bool queue_paused[QUEUE_COUNT];
     struct {

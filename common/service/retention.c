@@ -2,8 +2,8 @@
 
 const char *retention_table_name(enum retention_table table)
 {
-    static const char *const names[] = {"webhook_events", "jobs", "schedule_firings", "timers",
-                                        "outbound"};
+    static const char *const names[] = {"webhook_events", "jobs",     "schedule_firings",
+                                        "timers",         "outbound", "email_outbox"};
     return names[table];
 }
 
@@ -53,6 +53,9 @@ static const struct rule {
      " AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.state IN ('parked', 'dead')"
      "  AND j.tenant_id = o.tenant_id AND j.created_at <= o.finished_at)"
      " ORDER BY o.finished_at" SOME},
+    {RETENTION_MAILS, AGE_OUTBOUND,
+     "DELETE FROM email_outbox WHERE id = ANY (ARRAY(SELECT id FROM email_outbox"
+     " WHERE state <> 'queued' AND ended_at" BEFORE " ORDER BY ended_at" SOME},
 };
 
 /* Whatever could cause a job that makes the call again is gone by then. */

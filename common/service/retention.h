@@ -12,6 +12,7 @@
  *   calls with effect  done or refused: RETENTION_OUTBOUND_MARGIN_DAYS beyond the longest of the
  *                      others, and as long as a job is left that could make them again. Those that
  *                      are not at their end: never
+ *   mails              those that have ended: likewise; whatever could ask for one again is gone
  *
  * Queued and parked jobs, the ledger, payments, reviews and the audit log stay for good. */
 #include "base/config.h"
@@ -23,6 +24,7 @@ enum retention_table {
     RETENTION_FIRINGS,
     RETENTION_TIMERS,
     RETENTION_OUTBOUND,
+    RETENTION_MAILS,
     RETENTION_TABLE_COUNT,
 };
 const char *retention_table_name(enum retention_table table);

@@ -9,12 +9,25 @@ static struct redis_script scripts[SCRIPT_COUNT];
 static void fill(void)
 {
     static const char *const names[SCRIPT_COUNT] = {
-        [SCRIPT_ACCEPT] = "accept",   [SCRIPT_BEAT] = "beat",       [SCRIPT_BURY] = "bury",
-        [SCRIPT_DONE] = "done",       [SCRIPT_ENQUEUE] = "enqueue", [SCRIPT_FREEZE] = "freeze",
-        [SCRIPT_MEND] = "mend",       [SCRIPT_PASS] = "pass",       [SCRIPT_PROMOTE] = "promote",
-        [SCRIPT_REAP] = "reap",       [SCRIPT_RELEASE] = "release", [SCRIPT_REGISTER] = "register",
-        [SCRIPT_RESERVE] = "reserve", [SCRIPT_RETRY] = "retry",     [SCRIPT_REVIVE] = "revive",
-        [SCRIPT_START] = "start",     [SCRIPT_STATS] = "stats",
+        [SCRIPT_ACCEPT] = "accept",
+        [SCRIPT_ACCESS_HIDE] = "access_hide",
+        [SCRIPT_ACCESS_SHOW] = "access_show",
+        [SCRIPT_BEAT] = "beat",
+        [SCRIPT_BURY] = "bury",
+        [SCRIPT_DONE] = "done",
+        [SCRIPT_ENQUEUE] = "enqueue",
+        [SCRIPT_FREEZE] = "freeze",
+        [SCRIPT_MEND] = "mend",
+        [SCRIPT_PASS] = "pass",
+        [SCRIPT_PROMOTE] = "promote",
+        [SCRIPT_REAP] = "reap",
+        [SCRIPT_RELEASE] = "release",
+        [SCRIPT_REGISTER] = "register",
+        [SCRIPT_RESERVE] = "reserve",
+        [SCRIPT_RETRY] = "retry",
+        [SCRIPT_REVIVE] = "revive",
+        [SCRIPT_START] = "start",
+        [SCRIPT_STATS] = "stats",
     };
     for (size_t i = 0; i < SCRIPT_COUNT; i++) {
         for (size_t f = 0; f < redis_scripts_count; f++)

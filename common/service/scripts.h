@@ -5,6 +5,8 @@
 
 enum script {
     SCRIPT_ACCEPT,
+    SCRIPT_ACCESS_HIDE,
+    SCRIPT_ACCESS_SHOW,
     SCRIPT_BEAT,
     SCRIPT_BURY,
     SCRIPT_DONE,

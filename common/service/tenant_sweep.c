@@ -62,6 +62,33 @@ struct err tenant_sweep_selling(struct pg *pg, const struct config *config, cons
     return ERR_NONE;
 }
 
+struct err tenant_sweep_members(struct pg *pg, const struct config *config, const char *kind,
+                                struct tenant_ids *out)
+{
+    out->count = 0;
+    if (!config->whop_sync_enabled)
+        return ERR_NONE;
+    /* Schedules look every ten minutes, or every hour: what becomes due a little later is taken
+     * now, or it would be a round late each time. Runs that failed do not count. */
+    TRY(PG_EXEC(pg,
+                "SELECT id FROM tenants t WHERE status = 'active'"
+                " AND ($2 OR EXISTS (SELECT FROM tenant_credentials c WHERE c.tenant_id = t.id"
+                "  AND c.kind IN ('whop_api_key', 'whop_oauth') AND c.revoked_at IS NULL))"
+                " AND NOT EXISTS (SELECT FROM member_runs r WHERE r.tenant_id = t.id"
+                "  AND r.kind = $3 AND r.status = 'success' AND r.started_at > whopline_now()"
+                "   - CASE $3 WHEN 'full' THEN interval '23 hours 30 minutes'"
+                "     WHEN 'open' THEN $4::bigint * interval '1 minute' - interval '5 minutes'"
+                "     ELSE interval '0' END)"
+                " AND NOT EXISTS (SELECT FROM jobs j WHERE j.tenant_id = t.id"
+                "  AND j.state = 'queued' AND j.kind = 'sync.members_' || $3)"
+                " ORDER BY (SELECT max(r.started_at) FROM member_runs r WHERE r.tenant_id = t.id"
+                "  AND r.kind = $3) NULLS FIRST, id LIMIT $1::integer",
+                pg_integer(TENANT_SWEEP_MAX), pg_flag(!text_is_empty(config->whop_api_key)),
+                pg_text(kind), pg_integer(config->whop_sync_interval_minutes)));
+    take_ids(pg, out);
+    return ERR_NONE;
+}
+
 static struct err release_events(struct pg *pg, const char *actor, size_t *moved)
 {
     struct quarantine_released released = {.events = 1};

@@ -24,6 +24,11 @@ MUST_CHECK struct err tenant_sweep_lacking(struct pg *pg, const struct config *c
 MUST_CHECK struct err tenant_sweep_selling(struct pg *pg, const struct config *config,
                                            const char *kind, struct tenant_ids *out);
 
+/* Those whose members at Whop can be read and are due to be: kind is of member_runs. First those
+ * whose latest look is longest ago. None while WHOP_SYNC_ENABLED is off. */
+MUST_CHECK struct err tenant_sweep_members(struct pg *pg, const struct config *config,
+                                           const char *kind, struct tenant_ids *out);
+
 /* What was left behind: events journalled while their tenant was being added, jobs parked for a
  * tenant that is active, because whoever put the others in again was interrupted. *moved: how many
  * of both. Transactions of its own. An error is one

@@ -81,3 +81,27 @@ void whop_news_of_refund(const struct whop_refund *refund, struct arena *arena, 
     out->currency = refund->currency;
     out->occurred_ms = refund->created_ms;
 }
+
+void whop_news_of_membership(const struct whop_membership *membership, int64_t asked_ms,
+                             struct arena *arena, struct event *out)
+{
+    payload_init(PAYLOAD_event, out);
+    out->id = arena_printf(arena, "api/%s", membership->id);
+    out->kind = "membership.seen";
+    out->membership = membership->id;
+    out->user = membership->user;
+    out->member = membership->member;
+    out->plan = membership->plan;
+    out->product = membership->product;
+    out->company = membership->company;
+    out->status = membership->status;
+    out->username = membership->username;
+    out->name = membership->name;
+    out->email = membership->email;
+    out->cancels = membership->cancel_at_period_end ? "true" : "false";
+    out->period_start_ms = membership->period_start_ms;
+    out->period_end_ms = membership->period_end_ms;
+    out->received_ms = asked_ms;
+    out->occurred_ms = membership->updated_ms != 0 ? membership->updated_ms : asked_ms;
+    out->occurred_known = true;
+}

@@ -62,7 +62,7 @@ class Seed:
         self.tenant, = world.sql("SELECT id FROM tenants")[0]
         world.note(f"seed {self.number}")
         # Events and jobs are there before the first worker is.
-        for one in world.of_kind("journal", "credits", "probe"):
+        for one in world.of_kind("journal", "credits", "members", "mail", "probe"):
             one.start_at = time.monotonic() + 1
         world.tick()
         self.senders = load.Senders(world.http_port, self.events, self.lasts_s * 0.9 * harness.SLOW,

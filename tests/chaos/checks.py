@@ -261,7 +261,7 @@ def agreement(seed):
 
 def deaf(seed):
     """Every process that lives does its work: consumers read, each scheduler relays alone."""
-    world, workers = seed.world, seed.world.of_kind("journal", "credits", "probe")
+    world, workers = seed.world, seed.world.of_kind("journal", "credits", "members", "mail", "probe")
     try:
         harness.eventually(lambda: readers(world) == len(workers))
     except AssertionError:

@@ -16,7 +16,7 @@ import world
 ROOT = harness.ROOT
 LEASE_S = harness.SETTINGS["LEASE_MS"] / 1000
 MEAN_PAUSE_S = 0.55
-KINDS = ("ingest", "journal", "credits", "probe", "scheduler")
+KINDS = ("ingest", "journal", "credits", "members", "mail", "probe", "scheduler")
 
 # Who comes by a fault point. A point that is not here: any worker.
 WHERE = {
@@ -26,11 +26,11 @@ WHERE = {
     "after_enqueue_before_mark": ("journal", "scheduler", "probe"),
     "before_retry": ("probe",), "retry_reply_lost": ("probe",),
     "before_call": ("probe",), "call_first_byte": ("probe",), "call_reply_lost": ("probe",),
-    "after_call": ("probe",), "before_promote": ("journal", "credits", "probe"), "before_start": ("probe",),
+    "after_call": ("probe",), "before_promote": ("journal", "credits", "members", "mail", "probe"), "before_start": ("probe",),
 }
 # Few come by there, so it is the first time or never.
 RARE = ("before_replay_batch", "before_start", "before_retry", "retry_reply_lost")
-WORKERS = ("journal", "credits", "probe")
+WORKERS = ("journal", "credits", "members", "mail", "probe")
 # Points where a worker that lives behaves as if the step had failed; elsewhere it can only die.
 FAILS = ("before_accept", "before_pg_commit", "pg_commit_reply_lost", "done_reply_lost",
          "retry_reply_lost", "enqueue_reply_lost", "before_call", "call_reply_lost")

@@ -16,7 +16,7 @@ import harness
 HERE = pathlib.Path(__file__).resolve().parent
 SEEDS_MAX = 5
 AS_IT_IS = harness.BIN
-PROGRAMS = ("whopline", *(f"whopline-{kind}" for kind in ("ingest", "journal", "credits", "probe", "scheduler")))
+PROGRAMS = ("whopline", *(f"whopline-{kind}" for kind in ("ingest", "journal", "credits", "members", "mail", "probe", "scheduler")))
 
 
 @dataclasses.dataclass

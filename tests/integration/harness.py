@@ -409,6 +409,18 @@ class Stack:
     def eventually(fn, timeout=10, every=0.05):
         return eventually(fn, timeout, every)
 
+    # ---- work
+
+    def at_rest(self):
+        """Is there nothing left to do for the programs that were started, in either store? Redis holds an
+        entry until its job is done, and an event's until its jobs are rows."""
+        queues = {proc.name for proc in self.procs}
+        redis = self.redis.client()
+        waiting = sum(redis.xlen(name) + redis.zcard(name + ":z") for name in
+                      ["wl:{0}:events"] + [f"wl:{{0}}:q:{queue}" for queue in queues])
+        return waiting == 0 and not self.sql("SELECT 1 FROM jobs WHERE state = 'queued' AND queue = ANY (%s) LIMIT 1",
+                                             (list(queues),))
+
     # ---- the end
 
     def logs(self):

@@ -62,7 +62,7 @@ def put_jobs(stack, events, tenant=1):
     rows = [(str(uuid.uuid4()), kind, wire.pack(fields), fields["id"]) for kind, fields in events]
     for start in range(0, len(rows), 5000):
         stack.sql("""INSERT INTO jobs (id, tenant_id, queue, kind, key, payload, version, trace, occurred_at, created_at)
-                     SELECT id::uuid, %s, 'credits', kind, '1/x', payload, 1, trace, now(), now() - interval '1 minute'
+                     SELECT id::uuid, %s, split_part(kind, '.', 1), kind, '1/x', payload, 1, trace, now(), now() - interval '1 minute'
                      FROM unnest(%s, %s, %s, %s) AS new(id, kind, payload, trace)""",
                   (tenant, *map(list, zip(*rows[start:start + 5000]))))
 
@@ -101,15 +101,8 @@ class Shop:
         self.rest()
 
     def rest(self):
-        self.stack.eventually(self.is_at_rest, 20)
+        self.stack.eventually(self.stack.at_rest, 20)
         self.check()
-
-    def is_at_rest(self):
-        """Redis first: an event's entry is there until its jobs are rows."""
-        redis = self.stack.redis.client()
-        waiting = sum(redis.xlen(name) for name in redis.scan_iter("wl:*", _type="stream"))
-        waiting += sum(redis.zcard(name) for name in redis.scan_iter("wl:*:z", _type="zset"))
-        return waiting == 0 and self.stack.sql("SELECT count(*) FROM jobs WHERE state = 'queued'") == [(0,)]
 
     def check(self):
         """What must be so at any time."""

@@ -12,6 +12,8 @@ import whop
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 KEY = "apik_sim"  # a key with every permission, that is there from the start
 
+MAIL_KEY = "re_sim_0123456789"  # likewise, of Resend
+
 
 class Sim:
     """sim.url: where it listens; sim.env: the settings that lead a program of ours there."""
@@ -29,6 +31,9 @@ class Sim:
         self.url = f"http://127.0.0.1:{self.port}"
         self.env = {"WHOP_API_URL": f"{self.url}/api/v1", "WHOP_OAUTH_URL": f"{self.url}/oauth",
                     "HTTP_ALLOW_PRIVATE": "true"}
+        # For those whose test is about mails: without a key none is sent.
+        self.mail_env = {"MAIL_API_URL": self.url, "RESEND_API_KEY": MAIL_KEY, "EMAIL_FROM": "School <school@example.com>",
+                         "MAIL_RATE_PER_SECOND": "1000"}
 
     def said(self):
         self.log.seek(0)
@@ -90,6 +95,10 @@ class Sim:
 
     def settings(self, **what):
         self.tell("POST", "settings", what)
+
+    def emails(self):
+        """The mails that Resend has taken."""
+        return self.tell("GET", "state")["mail"]["emails"]
 
     # ---- what goes wrong, and what was received
 

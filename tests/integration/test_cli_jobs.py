@@ -283,14 +283,14 @@ def test_an_old_job_is_young_again(stack):
     stack.cli("credits", "plans", "add", "--plan", "plan_1", "--name", "P", "--credits", "5000")
     stack.up("ingest", "journal")
     assert whop.send(stack, whop.payment("v1", id="pay_1", user="user_1", plan="plan_1")) == 200
-    job = stack.eventually(lambda: stack.sql("SELECT id::text FROM jobs"))[0][0]
+    job = stack.eventually(lambda: stack.sql("SELECT id::text FROM jobs WHERE queue = 'credits'"))[0][0]
     stack.redis.client().delete(STREAM)
     stack.sql("""UPDATE jobs SET state = 'dead', reason = 'x', created_at = now() - interval '100 hours',
-                   due_at = now() - interval '100 hours', finished_at = now() - interval '90 hours'""")
+                   due_at = now() - interval '100 hours', finished_at = now() - interval '90 hours' WHERE id = %s""", (job,))
     stack.cli("jobs", "requeue", job, "--yes")
     stack.start("credits", fault="before_pg_commit:fail@1")
     stack.start("scheduler")
-    stack.eventually(lambda: stack.sql("SELECT state, attempts, gen FROM jobs") == [("done", 1, 1)])
+    stack.eventually(lambda: stack.sql("SELECT state, attempts, gen FROM jobs WHERE id = %s", (job,)) == [("done", 1, 1)])
     assert stack.sql("SELECT credits_balance FROM credit_accounts") == [(5000,)]
     assert "PG_FAILED" not in stack.cli("jobs", "show", job).stdout
 
@@ -450,7 +450,7 @@ def test_a_drained_queue_takes_nothing_until_it_is_resumed(stack):
         assert whop.send(stack, whop.payment("v1", id=payment, user="user_1", plan="plan_1")) == 200
 
     def jobs():
-        return stack.sql("SELECT state, relayed_at IS NOT NULL FROM jobs ORDER BY created_at, id")
+        return stack.sql("SELECT state, relayed_at IS NOT NULL FROM jobs WHERE queue = 'credits' ORDER BY created_at, id")
 
     sent("pay_1")
     stack.eventually(lambda: jobs() == [("queued", True)])
@@ -460,7 +460,7 @@ def test_a_drained_queue_takes_nothing_until_it_is_resumed(stack):
     stack.start("credits")
     assert "credits is empty" in stack.cli("queue", "drain", "credits", "--reason", "r").stdout
     assert jobs() == [("done", True), ("queued", False)]
-    stack.sql("UPDATE jobs SET due_at = now() - interval '5 minutes' WHERE state = 'queued'")
+    stack.sql("UPDATE jobs SET due_at = now() - interval '5 minutes' WHERE state = 'queued' AND queue = 'credits'")
     assert fsck(stack) == {} and stack.cli("status", check=False).stdout.count("attention:") == 1
     stack.cli("queue", "resume", "credits")
     stack.eventually(lambda: [state for state, _ in jobs()] == ["done", "done"])
@@ -705,12 +705,12 @@ def test_a_lost_job_is_repaired_for_good(stack):
     stack.cli("credits", "plans", "add", "--plan", "plan_1", "--name", "P", "--credits", "5000")
     stack.up("ingest", "journal")
     assert whop.send(stack, whop.payment("v1", id="pay_1", user="user_1", plan="plan_1")) == 200
-    stack.eventually(lambda: stack.sql("SELECT relayed_at IS NOT NULL FROM jobs") == [(True,)])
+    stack.eventually(lambda: stack.sql("SELECT relayed_at IS NOT NULL FROM jobs WHERE queue = 'credits'") == [(True,)])
     redis = stack.redis.client()
     redis.delete(STREAM)
     assert set(fsck(stack, "--repair", "--yes")) == {"nowhere"}
     stack.up("credits", "scheduler")
-    stack.eventually(lambda: stack.sql("SELECT state FROM jobs") == [("done",)])
+    stack.eventually(lambda: stack.sql("SELECT state FROM jobs WHERE queue = 'credits'") == [("done",)])
     assert stack.sql("SELECT credits_balance FROM credit_accounts") == [(5000,)]
 
 

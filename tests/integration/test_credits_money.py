@@ -197,7 +197,7 @@ def test_without_an_id_it_is_not_mixed_up_with_another(stack, news, reason):
     stack.expect_errors(reason)
     nameless = {"refund": "", "dispute": ""}
     put_jobs(stack, [(kind, {**fields, **nameless}) for kind, fields in (news("pay_1"), news("pay_2"))], shop.tenant)
-    stack.eventually(shop.is_at_rest)
+    stack.eventually(stack.at_rest)
     assert stack.sql("SELECT state, reason, count(*) FROM jobs WHERE state <> 'done' GROUP BY 1, 2") == [("dead", reason, 2)]
     assert shop.balance() == CREDITS
 

@@ -72,7 +72,7 @@ def test_no_secret_is_in_the_clear_anywhere(stack, sim):
              stack.cli("tenants", "pause", "blue", "--reason", "r"), stack.cli("tenants", "resume", "blue")]
     assert [call["status"] for call in sim.calls(operation="oauth.token")] == [200]
     assert stack.sql("SELECT version, key_id FROM tenant_credentials WHERE revoked_at IS NULL") == [(2, "new")]
-    stack.eventually(lambda: stack.sql("SELECT state FROM jobs WHERE event_id LIKE 'blue/%%'") == [("done",)])
+    stack.eventually(lambda: stack.sql("SELECT state FROM jobs WHERE event_id LIKE 'blue/%%' AND queue = 'credits'") == [("done",)])
 
     places = {"database": database_dump(stack), "redis": redis_dump(stack),
               "output": "".join(done.stdout + done.stderr for done in said).encode(), **processes(stack)}

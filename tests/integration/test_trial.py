@@ -19,7 +19,7 @@ class Trial:
     def __init__(self, stack, sim):
         self.stack, self.sim = stack, sim
         stack.env.update(sim.env, WHOP_API_KEY=simulator.KEY)
-        stack.up("ingest", "journal", "credits", "scheduler")
+        stack.up("ingest", "journal", "credits", "members", "scheduler")
         product = next(iter(sim.state()["products"]))
         made = stack.cli_json("credits", "plans", "create", "--product", product, "--name", "Starter", "--credits", 5000,
                               "--price", "7.50", "--currency", "usd")

@@ -13,6 +13,7 @@ import signal
 import sys
 
 from control import Control
+from mail import Mail
 from record import Record
 from script import Script
 from server import Server
@@ -23,7 +24,7 @@ KEEP_EVERY_S = 2
 
 
 def build(whop, record):
-    script, worlds = Script(), [whop, Things(record)]
+    script, worlds = Script(), [whop, Things(record), Mail(record)]
     return Server(record, script, worlds, Control(record, script, worlds))
 
 
