@@ -135,28 +135,29 @@ static struct err conclude(const struct plan_request *request, const struct stan
 }
 
 /* Asks, and waits until it has an end, or will have none by itself, or it has been long enough. */
-static struct err ask(struct cli *cli, const struct given *given, struct plan_request *request)
+static struct err ask(struct cli *cli, const struct given *given, const struct plan_request *wish)
 {
     char id[UUID_TEXT_SIZE];
-    struct standing standing;
+    struct standing standing = {0};
+    struct plan_request request = *wish;
     int64_t wait_s = WAIT_S;
     bool is_new;
     const char *reason = given_text(given, "reason");
     TRY(given_number(given, "wait", 0, WAIT_MAX_S, &wait_s));
-    TRY(given_tenant(cli, given, &request->tenant, NULL));
+    TRY(given_tenant(cli, given, &request.tenant, NULL));
     random_uuid(id);
-    request->request = given_text(given, "request") != NULL ? given_text(given, "request") : id;
-    request->actor = given_actor(cli, given);
-    request->reason = reason != NULL ? reason : "";
-    TRY(plan_whop_ask(cli->pg, request, &is_new));
+    request.request = given_text(given, "request") != NULL ? given_text(given, "request") : id;
+    request.actor = given_actor(cli, given);
+    request.reason = reason != NULL ? reason : "";
+    TRY(plan_whop_ask(cli->pg, &request, &is_new));
     int64_t until_ms = clock_mono_ms() + wait_s * 1000;
     for (;;) {
-        TRY(look(cli, request, &standing));
+        TRY(look(cli, &request, &standing));
         if (!is_open(&standing) || is_stuck(&standing) || clock_mono_ms() >= until_ms)
             break;
         pause_ms(LOOK_MS);
     }
-    return conclude(request, &standing, given_flag(given, "json"));
+    return conclude(&request, &standing, given_flag(given, "json"));
 }
 
 /* --- the verbs ------------------------------------------------------------------------------- */
