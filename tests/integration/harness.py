@@ -118,6 +118,12 @@ def free_port():
     raise RuntimeError("no free port")
 
 
+def release_ports():
+    """At the end of a test: a process runs one at a time, and may not open files without end."""
+    while _held_ports:
+        _held_ports.pop().close()
+
+
 class Cluster:
     """A PostgreSQL for the whole run: the one ./dev test has started, or else one of our own.
     durable: set up as in production, so that it may be killed."""
@@ -438,6 +444,7 @@ class Stack:
     def close(self):
         """Ends everything and leaves nothing; what was wrong, as texts."""
         problems = self.end_processes()
+        release_ports()
         self.redis.kill9()
         if self._db is not None:
             self._db.close()
