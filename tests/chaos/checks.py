@@ -15,6 +15,7 @@ DEAD_LINE = re.compile(r'msg="?dead\b.*')
 JOB_IN_LINE = re.compile(r'\bjob="?([0-9a-f-]{36})')
 SHOWN = 8
 STILL_S = 18  # a dozen leases
+FSCK_S = 5  # a scheduler that reconnects, and its next sweep
 
 
 def few(items):
@@ -252,7 +253,9 @@ def residue(seed):
 
 def agreement(seed):
     """What an operator would ask: do the stores fit together?"""
-    done = seed.world.cli("fsck", check=False)
+    ends = time.monotonic() + FSCK_S  # Redis may have come back only just now
+    while (done := seed.world.cli("fsck", check=False)).returncode != 0 and time.monotonic() < ends:
+        time.sleep(0.2)
     if done.returncode != 0:
         yield f"whopline fsck: code {done.returncode}\n{done.stdout}{done.stderr}"
 

@@ -21,7 +21,7 @@ import harness
 import sim
 
 HERE = pathlib.Path(__file__).resolve().parent
-COUNTS = {"ingest": 2, "journal": 2, "credits": 2, "members": 1, "mail": 1, "probe": 3, "scheduler": 2}
+COUNTS = {"ingest": 2, "journal": 2, "credits": 2, "members": 2, "mail": 2, "probe": 3, "scheduler": 2}
 END_S = 15
 FORCED = re.compile(r"^FAULT: forced (\w+)$", re.MULTILINE)
 
