@@ -8,18 +8,32 @@
 #include "runtime/worker.h"
 #include "service/mail_send.h"
 
-#include <stdatomic.h>
-
 /* Read before the first slot is there, and then only read. */
 static struct mail_templates *templates;
 static int64_t max_ages[MAIL_COUNT];
-static _Atomic uint64_t ended[MAIL_COUNT][MAIL_STATE_COUNT];
+
+/* Mails by template and by what became of them. */
+#define ENDED(mail, state) ((size_t)(mail) * MAIL_STATE_COUNT + (size_t)(state))
+#define SERIES(mail, state, text)                                                                  \
+    [ENDED(MAIL_##mail, MAIL_##state)] = {                                                         \
+        .metric = METRIC_mails_total, .label = #mail, .second = text},
+static const struct figures_series series[ENDED(MAIL_COUNT, 0)] = {
+#define MAIL(name, sort, max_age_minutes, placeholders, needed)                                    \
+    SERIES(name, SENT, "sent")                                                                     \
+    SERIES(name, LOGGED, "logged")                                                                 \
+    SERIES(name, REFUSED, "refused")                                                               \
+    SERIES(name, EXPIRED, "expired")                                                               \
+    SERIES(name, SUPPRESSED, "suppressed")                                                         \
+    SERIES(name, SKIPPED, "skipped")
+#define FOLLOWS(change, mail, key)
+#include "mails.def"
+#undef MAIL
+#undef FOLLOWS
+};
+static const struct figures_list figures = {series, ARRAY_LEN(series)};
 
 static void note(const struct mail_work *work, const struct mail_ending *ending)
 {
-    if (ending->ended_before)
-        return;
-    atomic_fetch_add_explicit(&ended[work->mail][ending->state], 1, memory_order_relaxed);
     log_info("mail",
              ending->state == MAIL_LOGGED ? "a mail; there is no RESEND_API_KEY to send it with"
                                           : "a mail",
@@ -48,8 +62,11 @@ static struct err send_one(struct slot *slot, const void *payload)
         ending.ended_before ? "ended_before"
         : sent              ? ""
                : arena_printf(&slot->arena, "%s: %s", mail_state_name(ending.state), ending.reason);
+    if (!ending.ended_before)
+        figures_count(&slot->figures, ENDED(work.mail, ending.state), 1);
     TRY(slot_commit(slot, sent ? JOB_STATE_DONE : JOB_STATE_SKIPPED, reason));
-    note(&work, &ending);
+    if (!ending.ended_before)
+        note(&work, &ending);
     return ERR_NONE;
 }
 
@@ -78,15 +95,6 @@ static void check(const struct config *config, struct buf *problems)
         templates = mail_templates_load(config, problems);
 }
 
-static void show(struct metric_page *page)
-{
-    for (size_t i = 0; i < MAIL_COUNT; i++)
-        for (size_t k = 0; k < MAIL_STATE_COUNT; k++)
-            metric_put(page, METRIC_mails_total,
-                       (int64_t)atomic_load_explicit(&ended[i][k], memory_order_relaxed),
-                       mail_type((enum mail_name)i)->name, mail_state_name((enum mail_state)k));
-}
-
 static const struct handler handlers[] = {
     {JOB_mail_send, .handle = send_one},
     {JOB_mail_notices, .handle = make_notices},
@@ -100,7 +108,7 @@ static const struct worker mail = {
     .handler_count = ARRAY_LEN(handlers),
     .outside = &outside_face,
     .check = check,
-    .show = show,
+    .figures = &figures,
 };
 
 int main(int argc, char **argv)

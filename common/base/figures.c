@@ -63,6 +63,6 @@ void figures_write(const struct figures *figures, struct metric_page *page)
             metric_put_histogram(page, series->metric, &figures->values[i].times, series->label);
         else
             metric_put(page, series->metric, (int64_t)figures->values[i].count, series->label,
-                       NULL);
+                       series->second);
     }
 }

@@ -6,8 +6,8 @@
  *
  *   enum { GREETED, LATE, FIGURE_COUNT };
  *   static const struct figures_series series[FIGURE_COUNT] = {
- *       [GREETED] = {METRIC_greeted_total, "new"},
- *       [LATE] = {METRIC_greeting_seconds, NULL},
+ *       [GREETED] = {.metric = METRIC_greeted_total, .label = "new"},
+ *       [LATE] = {.metric = METRIC_greeting_seconds},
  *   };
  *   static const struct figures_list list = {series, FIGURE_COUNT};
  *
@@ -17,7 +17,8 @@
 /* Those of one metric stand together. */
 struct figures_series {
     enum metric metric;
-    const char *label; /* of its label; NULL for none */
+    const char *label;  /* of its first label; NULL for none */
+    const char *second; /* of its second one, of counters only; likewise */
 };
 
 struct figures_list {

@@ -41,8 +41,6 @@ static void show_more(void *data, struct metric_page *page)
     if (loop->slots.shared != NULL)
         loop->worker->outside->write(loop, page);
     slots_write(&loop->slots, page);
-    if (loop->worker->show != NULL)
-        loop->worker->show(page);
 }
 
 struct err show_start(struct loop *loop)

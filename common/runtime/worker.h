@@ -11,7 +11,6 @@
  *
  * From its reading to its settlement a job is held: BEAT prolongs its lease. A verdict that Redis
  * has not answered for is sent again. */
-#include "base/metric.h"
 #include "runtime/process.h"
 #include "runtime/slot.h"
 
@@ -43,7 +42,6 @@ struct worker {
     /* What it shows of itself on /metrics, counted by handlers in slot->figures; may be NULL. */
     const struct figures_list *figures;
     process_check *check; /* of its own settings, telemetry_check included; may be NULL */
-    void (*show)(struct metric_page *page); /* figures of its own; loop thread; may be NULL */
 };
 
 /* The whole of main(). */

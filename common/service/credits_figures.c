@@ -1,16 +1,21 @@
 #include "service/credits_figures.h"
 
 static const struct figures_series series[CREDITS_FIGURE_COUNT] = {
-    [CREDITS_FIGURE_GRANTED] = {METRIC_credits_granted_total, NULL},
-    [CREDITS_FIGURE_GRANTS] = {METRIC_credit_grants_total, NULL},
-    [CREDITS_FIGURE_LATENCY] = {METRIC_credit_latency_seconds, NULL},
-    [CREDITS_FIGURE_DUPLICATES] = {METRIC_credit_duplicates_total, NULL},
-    [CREDITS_FIGURE_REVERSED_REFUND] = {METRIC_credits_reversed_total, "refund"},
-    [CREDITS_FIGURE_REVERSED_HOLD] = {METRIC_credits_reversed_total, "dispute_hold"},
-    [CREDITS_FIGURE_REVERSED_LOSS] = {METRIC_credits_reversed_total, "dispute_loss"},
-    [CREDITS_FIGURE_RESTORED_REFUND] = {METRIC_credits_restored_total, "refund_reversal"},
-    [CREDITS_FIGURE_RESTORED_HOLD] = {METRIC_credits_restored_total, "dispute_release"},
-    [CREDITS_FIGURE_RESTORED_LOSS] = {METRIC_credits_restored_total, "dispute_loss"},
+    [CREDITS_FIGURE_GRANTED] = {.metric = METRIC_credits_granted_total},
+    [CREDITS_FIGURE_GRANTS] = {.metric = METRIC_credit_grants_total},
+    [CREDITS_FIGURE_LATENCY] = {.metric = METRIC_credit_latency_seconds},
+    [CREDITS_FIGURE_DUPLICATES] = {.metric = METRIC_credit_duplicates_total},
+    [CREDITS_FIGURE_REVERSED_REFUND] = {.metric = METRIC_credits_reversed_total, .label = "refund"},
+    [CREDITS_FIGURE_REVERSED_HOLD] = {.metric = METRIC_credits_reversed_total,
+                                      .label = "dispute_hold"},
+    [CREDITS_FIGURE_REVERSED_LOSS] = {.metric = METRIC_credits_reversed_total,
+                                      .label = "dispute_loss"},
+    [CREDITS_FIGURE_RESTORED_REFUND] = {.metric = METRIC_credits_restored_total,
+                                        .label = "refund_reversal"},
+    [CREDITS_FIGURE_RESTORED_HOLD] = {.metric = METRIC_credits_restored_total,
+                                      .label = "dispute_release"},
+    [CREDITS_FIGURE_RESTORED_LOSS] = {.metric = METRIC_credits_restored_total,
+                                      .label = "dispute_loss"},
 };
 
 const struct figures_list credits_figures = {series, CREDITS_FIGURE_COUNT};

@@ -10,10 +10,10 @@
 enum { SEEN, OVERRUN, LOST, TOOK, COUNT };
 
 static const struct figures_series series[COUNT] = {
-    [SEEN] = {METRIC_reclaimed_total, NULL},
-    [OVERRUN] = {METRIC_cancelled_total, "overrun"},
-    [LOST] = {METRIC_cancelled_total, "lease_lost"},
-    [TOOK] = {METRIC_schedule_late_seconds, NULL},
+    [SEEN] = {.metric = METRIC_reclaimed_total},
+    [OVERRUN] = {.metric = METRIC_cancelled_total, .label = "overrun"},
+    [LOST] = {.metric = METRIC_cancelled_total, .label = "lease_lost"},
+    [TOOK] = {.metric = METRIC_schedule_late_seconds},
 };
 static const struct figures_list list = {series, COUNT};
 
