@@ -157,7 +157,8 @@ def test_an_event_from_the_future_does_not_stand_over_all_that_comes(school):
     school.tell("membership.activated", "active", at_ms=now_ms() + 30 * DAY_MS)
     assert len(school.reads()) == 1 and school.student()[0] == "active"
     school.tell("membership.deactivated", "expired", at_ms=now_ms() + 120_000)  # a clock that is ahead
-    assert school.student()[0] == "revoked" or len(school.reads()) == 2
+    # Near to what Whop has said it is anybody's guess which came first: Whop is asked, and still says active.
+    assert school.changes()[:2] == ["gained", "lost"] and len(school.reads()) == 2 and school.student()[0] == "active"
 
 
 def test_whops_clock_two_minutes_ahead_is_harmless(school):
@@ -190,12 +191,12 @@ def test_what_was_told_while_whop_was_asked_is_asked_about_again(school):
     assert school.student()[0] == "revoked" and school.membership("status") == "expired"
 
 
-def test_a_membership_that_whop_does_not_know_gives_nothing(school):
-    """As of a test delivery; it is believed after a while only."""
+def test_that_whop_does_not_know_a_membership_is_not_believed_at_once(school):
+    """It may not be readable yet."""
     put_jobs(school.stack, [school.event("membership.activated", "canceled")], school.tenant)
-    school.stack.eventually(lambda: school.reads() and school.student() == ("active", "basic"))
-    school.stack.sql("UPDATE jobs SET attempts = 4 WHERE kind = 'members.read'")
     school.stack.eventually(lambda: school.sim.calls(operation="memberships.get", status=404))
+    assert school.student() == ("active", "basic") and school.membership("status") == "canceled"
+    assert school.stack.sql("SELECT state FROM jobs WHERE kind = 'members.read'") == [("queued",)]
 
 
 def test_a_status_nobody_knows_is_asked_about(school):
